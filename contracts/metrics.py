@@ -1,0 +1,122 @@
+"""The names, labels and bucket bounds of every metric, so that a query cannot ask for what nobody emits.
+
+Prefix `teal_`, base units, closed label sets. Failures are inside the latency histogram. What is asked of Envoy
+carries the same three labels through its stats tags.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+LABEL_MODEL = "model"
+LABEL_VERSION = "version"
+LABEL_COLOR = "color"
+VERSION_LABELS = (LABEL_MODEL, LABEL_VERSION, LABEL_COLOR)
+
+# Bounds in seconds: fine where small models live, and holding every limit a plan is likely to name.
+LATENCY_SECONDS = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75,
+    1.0, 1.5, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+QUEUE_SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Outcome(StrEnum):
+    """How a request ended, from the caller's side."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    SERVER_ERROR = "server_error"
+    TIMEOUT = "timeout"
+    OVERLOAD = "overload"
+    CANCELLED = "cancelled"
+
+
+class BatchOutcome(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One exported series family. `kind` is counter, gauge or histogram; counters are named with `_total`."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+# The worker
+REQUESTS = Metric(
+    "teal_requests_total", "counter", "Prediction requests answered, by how they ended.", (*VERSION_LABELS, "outcome")
+)
+REQUEST_SECONDS = Metric(
+    "teal_request_duration_seconds",
+    "histogram",
+    "Time in the worker from the first byte read to the answer handed over, every outcome included.",
+    VERSION_LABELS,
+    LATENCY_SECONDS,
+)
+REQUEST_ROWS = Metric("teal_request_rows_total", "counter", "Rows received in accepted requests.", VERSION_LABELS)
+BATCHES = Metric(
+    "teal_batches_total", "counter", "Engine runs, by outcome: the unit of evidence.", (*VERSION_LABELS, "outcome")
+)
+BATCH_SIZE = Metric(
+    "teal_batch_rows", "histogram", "Rows of callers in one engine run, padding left out.", VERSION_LABELS, BATCH_ROWS
+)
+BATCH_SECONDS = Metric(
+    "teal_batch_compute_seconds", "histogram", "Time of one engine run.", VERSION_LABELS, LATENCY_SECONDS
+)
+QUEUE_WAIT = Metric(
+    "teal_queue_wait_seconds", "histogram", "Time a request waited for its engine run.", VERSION_LABELS, QUEUE_SECONDS
+)
+QUEUE_ROWS = Metric("teal_queue_rows", "gauge", "Rows waiting for an engine run now.", VERSION_LABELS)
+PADDING_ROWS = Metric("teal_padding_rows_total", "counter", "Rows computed only to fill a bucket.", VERSION_LABELS)
+REJECTED = Metric(
+    "teal_rejected_total", "counter", "Requests refused before any compute, by reason.", (*VERSION_LABELS, "reason")
+)
+REJECTED_REASONS = ("queue_full", "expired", "invalid", "draining", "too_large")
+WORKER_READY = Metric("teal_worker_ready", "gauge", "1 when the worker takes requests, else 0.", VERSION_LABELS)
+WORKER_INFO = Metric(
+    "teal_worker_info", "gauge", "Always 1; names the package and plan.", (*VERSION_LABELS, "digest", "plan")
+)
+LOAD_SECONDS = Metric(
+    "teal_model_load_seconds", "gauge", "Time from process start to ready, warm-up included.", VERSION_LABELS
+)
+
+WORKER_METRICS = (
+    REQUESTS, REQUEST_SECONDS, REQUEST_ROWS, BATCHES, BATCH_SIZE, BATCH_SECONDS, QUEUE_WAIT, QUEUE_ROWS,
+    PADDING_ROWS, REJECTED, WORKER_READY, WORKER_INFO, LOAD_SECONDS,
+)  # fmt: skip
+
+# The control plane
+SLOT_INFO = Metric(
+    "teal_slot_info",
+    "gauge",
+    "Always 1; which version is where and in which role.",
+    (*VERSION_LABELS, "role", "digest"),
+)
+WEIGHT_RATIO = Metric(
+    "teal_rollout_weight_ratio",
+    "gauge",
+    "Share of a version's traffic: desired by the operator, applied by Envoy.",
+    (*VERSION_LABELS, "kind"),
+)
+WORKERS = Metric("teal_workers", "gauge", "Worker processes by state.", (*VERSION_LABELS, "state"))
+WORKER_RESTARTS = Metric("teal_worker_restarts_total", "counter", "Workers started again after a death.", VERSION_LABELS)
+ENVOY_RESTARTS = Metric("teal_envoy_restarts_total", "counter", "Envoy started again after a death.", ())
+XDS_ACK_SECONDS = Metric(
+    "teal_xds_ack_seconds", "histogram", "From publish to Envoy's acknowledgement.", ("type",), QUEUE_SECONDS
+)
+XDS_NACKS = Metric("teal_xds_nacks_total", "counter", "Configurations Envoy refused.", ("type",))
+XDS_NODES = Metric("teal_xds_connected_nodes", "gauge", "Envoys connected to this control plane.", ())
+OPERATOR_COMMANDS = Metric(
+    "teal_operator_commands_total", "counter", "Commands of operators by result.", ("command", "result")
+)
+
+CONTROL_METRICS = (
+    SLOT_INFO, WEIGHT_RATIO, WORKERS, WORKER_RESTARTS, ENVOY_RESTARTS, XDS_ACK_SECONDS, XDS_NACKS, XDS_NODES,
+    OPERATOR_COMMANDS,
+)  # fmt: skip

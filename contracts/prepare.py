@@ -1,0 +1,31 @@
+"""How the control plane asks `serving` to turn a model source into a package.
+
+`python -m serving.prepare` runs in a process of its own because a model is a program. It writes the package into an
+empty directory, prints progress as JSON lines on standard output (`{"stage": "...", "detail": "..."}`), and ends with
+exactly one line `{"result": {"digest": "...", "plan": "..."}}` or `{"error": {"code": "...", "message": "..."}}`
+where code is one of `contracts.errors`. Exit code 0 with a result, 1 with an error; anything else is a crash.
+"""
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PrepareSpec:
+    """source   SavedModel directory or .keras file
+    output   empty directory for the package
+    samples  optional .npz or JSON file with sample inputs
+    lineage  optional JSON file; see contracts.package.Lineage"""
+
+    source: str
+    output: str
+    samples: str | None = None
+    lineage: str | None = None
+
+    def argv(self) -> list[str]:
+        argv = [sys.executable, "-m", "serving.prepare", "--source", self.source, "--output", self.output]
+        if self.samples is not None:
+            argv += ["--samples", self.samples]
+        if self.lineage is not None:
+            argv += ["--lineage", self.lineage]
+        return argv

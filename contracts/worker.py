@@ -1,0 +1,53 @@
+"""How the control plane starts a worker and what the two say to each other.
+
+The control plane runs `python -m serving` with the arguments of a WorkerSpec. The worker serves predictions and
+the paths below on its socket, exits 0 after a drain and with one of the codes below when it cannot go on.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from contracts.names import Color
+
+PATH_READY = "/v2/health/ready"  # 200 once every bucket is warm, 503 before and while draining
+PATH_LIVE = "/v2/health/live"
+PATH_METRICS = "/metrics"  # Prometheus text; reachable on the worker's own socket only, never routed by Envoy
+PATH_WORKER = "/worker"  # JSON: {"model","version","color","digest","plan","pid","state","reason"}
+
+EXIT_DRAINED = 0
+EXIT_CRASHED = 1
+EXIT_USAGE = 2
+EXIT_BAD_PACKAGE = 3  # the package does not verify or does not load: starting again will not help
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One worker: exactly one model version for its whole life.
+
+    package    directory of the package          digest   what it must hash to
+    socket     Unix socket path to listen on, or "host:port" for TCP
+    threads    intra-op threads of the engine; 0 lets the worker choose
+    drain_seconds   longest time from SIGTERM to exit
+    """
+
+    model: str
+    version: int
+    color: Color
+    package: str
+    digest: str
+    socket: str
+    threads: int = 0
+    drain_seconds: float = 30.0
+
+    def argv(self) -> list[str]:
+        return [
+            sys.executable, "-m", "serving",
+            "--model", self.model,
+            "--version", str(self.version),
+            "--color", self.color.value,
+            "--package", self.package,
+            "--digest", self.digest,
+            "--socket", self.socket,
+            "--threads", str(self.threads),
+            "--drain-seconds", str(self.drain_seconds),
+        ]  # fmt: skip
