@@ -1,0 +1,81 @@
+"""What the control plane needs from the world, as small as it can be said. Each port has a fake in tests/fakes.
+
+`deploy/fleet` implements Fleet with local processes (Kubernetes comes later); `router` implements Traffic with Envoy.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from contracts.names import Color
+from router.table import RoutingTable
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Workers that should exist: `replicas` processes of one version in one place."""
+
+    model: str
+    version: int
+    color: Color
+    digest: str
+    package: str
+    replicas: int = 1
+    threads: int = 0
+
+
+class WorkerState(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"  # process runs, not ready yet
+    READY = "ready"  # takes requests
+    DRAINING = "draining"  # finishes what it has, takes nothing new
+    WAITING = "waiting"  # died; will be started again after its back-off
+    BROKEN = "broken"  # died too often or cannot load its package; will not be started again by itself
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One worker as the fleet knows it. `endpoint` is what a Backend lists; `reason` is a sentence for people."""
+
+    id: str
+    model: str
+    version: int
+    color: Color
+    state: WorkerState
+    endpoint: str
+    pid: int | None
+    restarts: int
+    reason: str
+
+
+class Fleet(Protocol):
+    """Keeps workers alive."""
+
+    async def converge(self, wanted: Collection[Placement]) -> None:
+        """Make the fleet be exactly `wanted`: start what is missing, drain and stop what is not wanted any more.
+        Returns once it is under way, not once it is done; watch `workers()`."""
+
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """Every worker there is, the draining ones included."""
+
+    async def changed(self, seen: int) -> int:
+        """Return the fleet's change counter as soon as it is greater than `seen`."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Proof that Envoy has a table: its own version words and how long the acknowledgement took, in seconds."""
+
+    version: str
+    seconds: float
+
+
+class Traffic(Protocol):
+    """Moves traffic."""
+
+    async def publish(self, table: RoutingTable) -> Applied:
+        """Make Envoy route by `table`, make-before-break, and return once it is acknowledged and what was removed has
+        drained. Raises PublishRefused with Envoy's own words, PublishTimedOut when Envoy does not answer; in both
+        cases the former table stays in force."""
