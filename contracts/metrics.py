@@ -105,7 +105,9 @@ WEIGHT_RATIO = Metric(
     (*VERSION_LABELS, "kind"),
 )
 WORKERS = Metric("teal_workers", "gauge", "Worker processes by state.", (*VERSION_LABELS, "state"))
-WORKER_RESTARTS = Metric("teal_worker_restarts_total", "counter", "Workers started again after a death.", VERSION_LABELS)
+WORKER_RESTARTS = Metric(
+    "teal_worker_restarts_total", "counter", "Workers started again after a death.", VERSION_LABELS
+)
 ENVOY_RESTARTS = Metric("teal_envoy_restarts_total", "counter", "Envoy started again after a death.", ())
 XDS_ACK_SECONDS = Metric(
     "teal_xds_ack_seconds", "histogram", "From publish to Envoy's acknowledgement.", ("type",), QUEUE_SECONDS

@@ -202,7 +202,9 @@ def list_files(root: Path) -> tuple[PackageFile, ...]:
     found = []
     for path in sorted(root.rglob("*")):
         if path.is_symlink():
-            raise InvalidInput(f"package holds a link, {path.relative_to(root).as_posix()}: only plain files are packed")
+            raise InvalidInput(
+                f"package holds a link, {path.relative_to(root).as_posix()}: only plain files are packed"
+            )
         if path.is_file() and path != root / MANIFEST:
             found.append(PackageFile(path.relative_to(root).as_posix(), sha256_of(path), path.stat().st_size))
     return tuple(found)
@@ -223,7 +225,9 @@ def verify(root: Path, digest: str) -> Manifest:
     manifest = read_manifest(root)
     actual = digest_of(manifest)
     if actual != digest:
-        raise InvalidInput(f"package manifest has digest {actual[:12]}, expected {digest[:12]}: it was changed after registration")
+        raise InvalidInput(
+            f"package manifest has digest {actual[:12]}, expected {digest[:12]}: it was changed after registration"
+        )
     expected = {f.path: f for f in manifest.files}
     present = {f.path: f for f in list_files(root)}
     for path, file in expected.items():

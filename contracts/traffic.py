@@ -18,7 +18,9 @@ class TrafficSplit:
 
     def __post_init__(self) -> None:
         if self.blue < 0 or self.green < 0:
-            raise InvalidInput(f"weights must not be negative, got blue {percent(self.blue)} and green {percent(self.green)}")
+            raise InvalidInput(
+                f"weights must not be negative, got blue {percent(self.blue)} and green {percent(self.green)}"
+            )
         if self.blue + self.green != TOTAL:
             raise InvalidInput(f"weights add up to {percent(self.blue + self.green)}, not 100 %")
 

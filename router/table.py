@@ -54,7 +54,9 @@ class ModelRoutes:
                 raise InvalidInput(f"model {self.model}: {color} has a share of traffic and no backend")
         for label, version in self.labels.items():
             if version not in versions:
-                raise InvalidInput(f"model {self.model}: label {label!r} names version {version}, which is not deployed")
+                raise InvalidInput(
+                    f"model {self.model}: label {label!r} names version {version}, which is not deployed"
+                )
 
     def backend(self, color: Color) -> Backend | None:
         return next((b for b in self.backends if b.color is color), None)
