@@ -1,0 +1,219 @@
+"""The operating API from Python: one method per call, answers typed as in deploy.answers.
+
+Used by the command line, the demo and tests. What the server refused comes back as the error it was there
+(contracts.errors); a server that does not answer is Unavailable. Predictions are not spoken here: they go to Envoy.
+"""
+
+import getpass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from contracts.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Internal,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    TealError,
+    TooLarge,
+    Unavailable,
+    UnknownLabel,
+    Unsupported,
+    UnsupportedMedia,
+)
+from deploy.answers import History, Models, Overview, Status, Version, Versions
+
+READ_SECONDS = 10.0
+COMMAND_SECONDS = 600.0  # a deploy answers only once the version is warm; a large model loads for minutes
+
+ERRORS: dict[str, type[TealError]] = {
+    error.code: error
+    for error in (
+        InvalidInput,
+        UnknownLabel,
+        NotFound,
+        Conflict,
+        TooLarge,
+        UnsupportedMedia,
+        Unsupported,
+        Unavailable,
+        Overloaded,
+        DeadlineExceeded,
+        Internal,
+    )
+}
+_BY_STATUS: dict[int, type[TealError]] = {
+    400: InvalidInput,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    415: UnsupportedMedia,
+    422: InvalidInput,
+    501: Unsupported,
+    503: Unavailable,
+    504: DeadlineExceeded,
+}
+
+
+def error_from(response: httpx.Response) -> TealError:
+    """The error an answer stands for: by its `code`, else by its status."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and isinstance(body.get("error"), str):
+        kind = ERRORS.get(str(body.get("code"))) or _BY_STATUS.get(response.status_code, Internal)
+        return kind(body["error"])
+    kind = _BY_STATUS.get(response.status_code, Internal)
+    return kind(f"{response.request.method} {response.request.url} answered {response.status_code} without a reason")
+
+
+def operator() -> str:
+    """Who is asking, for the history: the name this process runs under."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+class Client:
+    """Speaks to the control plane at `url`, e.g. http://127.0.0.1:8090. A context manager; closes its connections."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        actor: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.actor = actor or operator()
+        # Loopback never goes through a proxy that the environment names for the world outside.
+        self._http = httpx.Client(base_url=self.url, timeout=READ_SECONDS, transport=transport, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # reading
+
+    def healthy(self) -> bool:
+        """True when the control plane answers; never raises."""
+        try:
+            return self._http.get("/healthz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def models(self) -> Models:
+        answer: Models = self._get("/api/v1/models")
+        return answer
+
+    def versions(self, model: str) -> Versions:
+        answer: Versions = self._get(_path(model))
+        return answer
+
+    def version(self, model: str, version: int) -> Version:
+        answer: Version = self._get(_path(model, "versions", str(version)))
+        return answer
+
+    def overview(self) -> Overview:
+        answer: Overview = self._get("/api/v1/status")
+        return answer
+
+    def status(self, model: str) -> Status:
+        answer: Status = self._get(_path(model, "status"))
+        return answer
+
+    def history(self, model: str, limit: int | None = None) -> History:
+        answer: History = self._get(_path(model, "history"), {} if limit is None else {"limit": limit})
+        return answer
+
+    # commanding: each returns the model's status once Envoy has acknowledged
+
+    def deploy(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        strategy: str | None = None,
+        replicas: int | None = None,
+        reason: str | None = None,
+    ) -> Status:
+        return self._command(model, "deploy", version=version, strategy=strategy, replicas=replicas, reason=reason)
+
+    def weight(
+        self, model: str, percent: float, *, reason: str | None = None, expected_revision: int | None = None
+    ) -> Status:
+        return self._command(model, "weight", percent=percent, reason=reason, expected_revision=expected_revision)
+
+    def promote(self, model: str, *, reason: str | None = None, expected_revision: int | None = None) -> Status:
+        return self._command(model, "promote", reason=reason, expected_revision=expected_revision)
+
+    def abort(self, model: str, *, reason: str | None = None) -> Status:
+        return self._command(model, "abort", reason=reason)
+
+    def rollback(self, model: str, *, reason: str | None = None) -> Status:
+        return self._command(model, "rollback", reason=reason)
+
+    def undo(self, model: str, *, reason: str | None = None) -> Status:
+        return self._command(model, "undo", reason=reason)
+
+    def drain(self, model: str, version: int | None = None) -> Status:
+        return self._command(model, "drain", version=version)
+
+    def delete(self, model: str, version: int) -> dict[str, Any]:
+        answer: dict[str, Any] = self._send("DELETE", _path(model, "versions", str(version)))
+        return answer
+
+    def _get(self, path: str, params: dict[str, int] | None = None) -> Any:
+        return self._send("GET", path, params=params, seconds=READ_SECONDS)
+
+    def _command(self, model: str, verb: str, **facts: Any) -> Status:
+        body = {key: value for key, value in facts.items() if value is not None}
+        answer: Status = self._send("POST", _path(model, verb), body={**body, "actor": self.actor})
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        params: dict[str, int] | None = None,
+        seconds: float = COMMAND_SECONDS,
+    ) -> Any:
+        timeout = httpx.Timeout(seconds, connect=READ_SECONDS)
+        try:
+            response = self._http.request(method, path, json=body, params=params, timeout=timeout)
+        except httpx.TimeoutException:
+            raise DeadlineExceeded(
+                f"the gateway at {self.url} did not answer {method} {path} in {seconds:g} s; "
+                "look at it with: teal status"
+            ) from None
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+            raise Unavailable(
+                f"no gateway answers at {self.url} ({error or type(error).__name__}); start one with: teal up"
+            ) from error
+        if not response.is_success:
+            raise error_from(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise Internal(
+                f"{self.url}{path} answered something that is not JSON: is that the operating port of a gateway?"
+            ) from None
+
+
+def _path(model: str, *rest: str) -> str:
+    return "/".join(["/api/v1/models", quote(model, safe=""), *rest])
