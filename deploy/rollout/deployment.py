@@ -1,0 +1,186 @@
+"""What is deployed of one model, as a value that cannot be made inconsistent, and its form as JSON.
+
+Color is a place and stays with a version; live, candidate and previous are roles and change. How one deployment turns
+into the next is rules.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from contracts.errors import Internal
+from contracts.names import Color, Role
+from contracts.traffic import TOTAL, TrafficSplit
+
+
+class State(StrEnum):
+    """Where a model's rollout is. `sentence` says what holds in each."""
+
+    ABSENT = "absent"
+    WARMING = "warming"
+    CANARY = "canary"
+    PROMOTED = "promoted"
+    LIVE = "live"
+    ROLLED_BACK = "rolled_back"
+    UNDONE = "undone"
+    FAILED = "failed"
+
+    @property
+    def sentence(self) -> str:
+        return SENTENCES[self]
+
+
+SENTENCES: Mapping[State, str] = {
+    State.ABSENT: "nothing of this model is served",
+    State.WARMING: "the candidate's workers are starting; it takes no traffic yet",
+    State.CANARY: "the candidate is warm and takes the share it was given",
+    State.PROMOTED: "the candidate became live; the version before it stays warm for the undo window",
+    State.LIVE: "one version is live and nothing is rolling out",
+    State.ROLLED_BACK: "the candidate was given up; the live version has all traffic",
+    State.UNDONE: "the promotion was undone; the version it had promoted stays warm without traffic",
+    State.FAILED: "the candidate did not become ready and was given up; what was live stays live",
+}
+
+
+class Strategy(StrEnum):
+    """How a warm candidate becomes live: by an operator's hand, or at once."""
+
+    MANUAL = "manual"
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A deployed version: which one, where, and with how many workers."""
+
+    version: int
+    color: Color
+    digest: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One model's deployment.
+
+    weight       the candidate's share in units of contracts.traffic; the live version has the rest
+    revision     grows by one with every recorded change; 0 was never recorded
+    since        wall seconds when this state was entered
+    undo_until   wall seconds until which `previous` stays warm. Wall, because it outlives restarts of the machine
+    """
+
+    model: str
+    revision: int = 0
+    state: State = State.ABSENT
+    live: Place | None = None
+    candidate: Place | None = None
+    previous: Place | None = None
+    weight: int = 0
+    strategy: Strategy = Strategy.MANUAL
+    reason: str = "never deployed"
+    since: float = 0.0
+    undo_until: float | None = None
+
+    def __post_init__(self) -> None:
+        problem = _inconsistency(self)
+        if problem is not None:
+            raise Internal(f"model {self.model}: a deployment cannot be {self.state} with {problem}")
+
+    def places(self) -> tuple[tuple[Role, Place], ...]:
+        """Every deployed version with its role, the live one first."""
+        roles = ((Role.LIVE, self.live), (Role.CANDIDATE, self.candidate), (Role.PREVIOUS, self.previous))
+        return tuple((role, place) for role, place in roles if place is not None)
+
+    def routed(self) -> tuple[Place, ...]:
+        """The places that Envoy should know: all but a candidate that is not warm yet."""
+        return tuple(p for _, p in self.places() if not (self.state is State.WARMING and p is self.candidate))
+
+    def split(self) -> TrafficSplit | None:
+        """How traffic is divided, None while nothing is live."""
+        if self.live is None:
+            return None
+        return TrafficSplit.with_share(self.live.color, TOTAL - self.weight)
+
+    def place_of(self, version: int) -> tuple[Role, Place] | None:
+        return next(((role, place) for role, place in self.places() if place.version == version), None)
+
+
+def _inconsistency(d: Deployment) -> str | None:
+    places = [place for _, place in d.places()]
+    if len({p.color for p in places}) != len(places) or len({p.version for p in places}) != len(places):
+        return "one place or one version in two roles"
+    if not 0 <= d.weight <= TOTAL or (d.weight and d.state is not State.CANARY):
+        return f"a weight of {d.weight}"
+    here = (d.live is not None, d.candidate is not None, d.previous is not None)
+    if here not in ROLES_OF[d.state]:
+        return "live {}, candidate {}, previous {}".format(*("set" if h else "unset" for h in here))
+    if (d.undo_until is not None) != (d.previous is not None):
+        return "an undo window and no previous version, or the reverse"
+    return None
+
+
+# Which of (live, candidate, previous) are set in each state.
+ROLES_OF: Mapping[State, frozenset[tuple[bool, bool, bool]]] = {
+    State.ABSENT: frozenset({(False, False, False)}),
+    State.WARMING: frozenset({(False, True, False), (True, True, False)}),
+    State.CANARY: frozenset({(True, True, False)}),
+    State.PROMOTED: frozenset({(True, False, True)}),
+    State.LIVE: frozenset({(True, False, False)}),
+    State.ROLLED_BACK: frozenset({(True, False, False)}),
+    State.UNDONE: frozenset({(True, False, True)}),
+    State.FAILED: frozenset({(False, False, False), (True, False, False)}),
+}
+
+
+def scaled(place: Place, replicas: int) -> Place:
+    return replace(place, replicas=replicas)
+
+
+def to_json(d: Deployment) -> dict[str, Any]:
+    return {
+        "model": d.model,
+        "revision": d.revision,
+        "state": d.state.value,
+        "live": _place_to_json(d.live),
+        "candidate": _place_to_json(d.candidate),
+        "previous": _place_to_json(d.previous),
+        "weight": d.weight,
+        "strategy": d.strategy.value,
+        "reason": d.reason,
+        "since": d.since,
+        "undo_until": d.undo_until,
+    }
+
+
+def from_json(value: Mapping[str, Any]) -> Deployment:
+    return Deployment(
+        model=value["model"],
+        revision=value["revision"],
+        state=State(value["state"]),
+        live=_place_from_json(value["live"]),
+        candidate=_place_from_json(value["candidate"]),
+        previous=_place_from_json(value["previous"]),
+        weight=value["weight"],
+        strategy=Strategy(value["strategy"]),
+        reason=value["reason"],
+        since=value["since"],
+        undo_until=value["undo_until"],
+    )
+
+
+def _place_to_json(place: Place | None) -> dict[str, Any] | None:
+    if place is None:
+        return None
+    return {
+        "version": place.version,
+        "color": place.color.value,
+        "digest": place.digest,
+        "replicas": place.replicas,
+    }
+
+
+def _place_from_json(value: Mapping[str, Any] | None) -> Place | None:
+    if value is None:
+        return None
+    return Place(value["version"], Color(value["color"]), value["digest"], value["replicas"])

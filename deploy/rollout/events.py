@@ -1,0 +1,129 @@
+"""What can happen to a deployment: commands of operators and observations of the fleet. Values only.
+
+How a deployment answers them is rules.py.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.errors import InvalidInput
+from deploy.ports import WorkerState, WorkerStatus
+from deploy.rollout.deployment import Deployment, Place, Strategy
+
+MAX_REPLICAS = 64  # of one version on one machine; a typing mistake must not start thousands of processes
+
+
+class Verb(StrEnum):
+    """What an operator can say."""
+
+    DEPLOY = "deploy"
+    WEIGHT = "weight"
+    PROMOTE = "promote"
+    ABORT = "abort"
+    ROLLBACK = "rollback"
+    UNDO = "undo"
+    DRAIN = "drain"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """Make `version` the candidate, or live when nothing is. None leaves strategy and replicas to the rules."""
+
+    verb: ClassVar[Verb] = Verb.DEPLOY
+    version: int
+    digest: str
+    strategy: Strategy | None = None
+    replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.replicas is not None and not 1 <= self.replicas <= MAX_REPLICAS:
+            raise InvalidInput(f"replicas {self.replicas} is out of range: expected 1 to {MAX_REPLICAS}")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Give the candidate `units` of 0.01 % of the traffic."""
+
+    verb: ClassVar[Verb] = Verb.WEIGHT
+    units: int
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Stop serving `version`, or the whole model."""
+
+    verb: ClassVar[Verb] = Verb.DRAIN
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A command that is only its verb: promote, abort, rollback, undo, pause, resume."""
+
+    verb: Verb
+
+
+Command = Deploy | Weight | Drain | Plain
+
+
+@dataclass(frozen=True)
+class Health:
+    """One place as the fleet sees it: ready workers, why one of them is broken (None: none is), and the latest reason
+    of a worker that is not ready."""
+
+    ready: int = 0
+    broken: str | None = None
+    waiting_for: str = "no worker has started yet"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The fleet at one moment, role by role. `warming_seconds` is how long the candidate has been warming, measured by
+    this process on its monotonic clock: a jump of the wall clock fails nobody."""
+
+    live: Health = field(default_factory=Health)
+    candidate: Health = field(default_factory=Health)
+    previous: Health = field(default_factory=Health)
+    warming_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command with who gave it and what was seen when it came. `expected_revision` is the revision the operator
+    looked at; commands that expose more users to the candidate are refused when it is not today's."""
+
+    command: Command
+    seen: Observation
+    reason: str = ""
+    expected_revision: int | None = None
+
+
+def observe(deployment: Deployment, workers: Collection[WorkerStatus], warming_seconds: float = 0.0) -> Observation:
+    return Observation(
+        live=_health(deployment, deployment.live, workers),
+        candidate=_health(deployment, deployment.candidate, workers),
+        previous=_health(deployment, deployment.previous, workers),
+        warming_seconds=warming_seconds,
+    )
+
+
+def workers_of(model: str, place: Place, workers: Collection[WorkerStatus]) -> tuple[WorkerStatus, ...]:
+    """The workers of one place. The version counts too: the former tenant of a color may still be draining there."""
+    return tuple(w for w in workers if (w.model, w.version, w.color) == (model, place.version, place.color))
+
+
+def _health(deployment: Deployment, place: Place | None, workers: Collection[WorkerStatus]) -> Health:
+    if place is None:
+        return Health()
+    own = workers_of(deployment.model, place, workers)
+    broken = next((w.reason for w in own if w.state is WorkerState.BROKEN), None)
+    waiting = next((w.reason for w in own if w.state not in (WorkerState.READY, WorkerState.DRAINING)), "")
+    return Health(
+        ready=sum(w.state is WorkerState.READY for w in own),
+        broken=broken,
+        waiting_for=waiting or Health.waiting_for,
+    )
