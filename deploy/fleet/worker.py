@@ -1,0 +1,153 @@
+"""One worker of the fleet: how it is recorded, spawned and asked. Its life is told by supervisor.py."""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+from contracts.clock import Clock
+from contracts.worker import WorkerSpec
+from deploy.fleet.adoption import worker_spec
+from deploy.fleet.environment import child_environment
+from deploy.fleet.ledger import ProcessKind, ProcessLedger, ProcessRecord
+from deploy.fleet.plan import Present, worker_id
+from deploy.fleet.probe import SocketProbe
+from deploy.fleet.process import Command, Process, spawn
+from deploy.fleet.settings import FleetSettings
+from deploy.fleet.supervisor import Care, Subject, Supervisor
+from deploy.ports import Placement, WorkerStatus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every worker of one fleet is made with."""
+
+    token: str
+    sockets: Path
+    logs: Path
+    ledger: ProcessLedger
+    clock: Clock
+    random: Random
+    settings: FleetSettings
+    command: Callable[[WorkerSpec], list[str]]
+    tell: Callable[[], None]
+
+
+class Worker:
+    """One worker, through all its incarnations. `placement` has replicas=1."""
+
+    def __init__(self, shop: Workshop, placement: Placement, replica: int, socket: str = "") -> None:
+        self.id = worker_id(placement, replica)
+        self.placement = placement
+        self.replica = replica
+        self.socket = socket
+        self.task: asyncio.Task[None] | None = None
+        self._shop = shop
+        self._subject = Subject(
+            name=f"worker {placement.model}/{placement.version}" + (f" replica {replica}" if replica else ""),
+            log=shop.logs / f"worker-{self.id}.log",
+            launch=self._launch,
+            probe=lambda: SocketProbe(self.socket, shop.settings.health.answer_seconds),
+            gone=self._gone,
+        )
+        settings = shop.settings
+        self.supervisor = Supervisor(
+            self._subject,
+            Care(
+                clock=shop.clock,
+                random=shop.random,
+                tell=shop.tell,
+                grace=settings.drain_seconds + settings.grace_margin,
+                health=settings.health,
+                restarts=settings.restarts,
+            ),
+        )
+
+    @property
+    def present(self) -> Present:
+        return Present(self.id, self.placement, self.replica, self.supervisor.state)
+
+    @property
+    def status(self) -> WorkerStatus:
+        supervisor, placement = self.supervisor, self.placement
+        return WorkerStatus(
+            id=self.id,
+            model=placement.model,
+            version=placement.version,
+            color=placement.color,
+            state=supervisor.state,
+            endpoint=self.socket if supervisor.pid is not None else "",
+            pid=supervisor.pid,
+            restarts=supervisor.restarts,
+            reason=supervisor.reason,
+        )
+
+    def _launch(self) -> Process:
+        """Record the intent, spawn, record the process: a crash in between leaves a record without a pid, and a mark
+        in the process's environment by which the next control plane finds it."""
+        shop, placement = self._shop, self.placement
+        nonce = secrets.token_hex(4)
+        mark = f"{self.id}@{nonce}"
+        shop.sockets.mkdir(parents=True, exist_ok=True)
+        # A path of its own for each incarnation: nothing meant for the dead one can reach its successor.
+        self.socket = str(shop.sockets / f"w-{nonce}.sock")
+        record = ProcessRecord(
+            id=self.id,
+            kind=ProcessKind.WORKER,
+            model=placement.model,
+            version=placement.version,
+            color=placement.color.value,
+            replica=self.replica,
+            pid=None,
+            start_ticks=None,
+            socket=self.socket,
+            spec=worker_spec(mark, placement),
+            started_at=shop.clock.wall(),
+        )
+        self._save(record)
+        process = spawn(
+            Command(
+                argv=tuple(shop.command(self._spec())),
+                env=child_environment(os.environ, fleet=shop.token, process=mark, threads=placement.threads),
+                log=self._subject.log,
+                oom_score=shop.settings.oom_score,
+            )
+        )
+        self._save(replace(record, pid=process.pid, start_ticks=process.identity.start_ticks))
+        return process
+
+    def _spec(self) -> WorkerSpec:
+        placement = self.placement
+        return WorkerSpec(
+            model=placement.model,
+            version=placement.version,
+            color=placement.color,
+            package=str(Path(placement.package).absolute()),
+            digest=placement.digest,
+            socket=self.socket,
+            threads=placement.threads,
+            drain_seconds=self._shop.settings.drain_seconds,
+        )
+
+    def _save(self, record: ProcessRecord) -> None:
+        try:
+            self._shop.ledger.save_process(record)
+        except Exception:
+            # Whatever keeps the ledger from writing, a full disk for one, must not keep a worker from serving: its
+            # mark is enough for the next control plane to find it and put a recorded one in its place.
+            log.exception("%s: could not be recorded; starting it all the same", self._subject.name)
+
+    def _gone(self) -> None:
+        """Tidy up behind an incarnation that has ended."""
+        try:
+            Path(self.socket).unlink(missing_ok=True)
+            self._shop.ledger.forget_process(self.id)
+        except Exception:
+            # What stays behind is recognised as dead at the next start; see _save.
+            log.exception("%s: could not tidy up after it", self._subject.name)
