@@ -1,0 +1,33 @@
+"""The options that many commands share, written once so that they read the same everywhere."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_HOME = Path(".teal")
+DEFAULT_PORT = 8080
+DEFAULT_ADMIN_PORT = 8090
+
+
+class Strategy(StrEnum):
+    """How a candidate gets its traffic."""
+
+    MANUAL = "manual"  # stays at 0 % until somebody moves it
+    DIRECT = "direct"  # takes everything as soon as it is warm
+
+
+Home = Annotated[Path, typer.Option("--home", metavar="DIR", help="Where models, state and logs are kept.")]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="Operating port of a gateway elsewhere, e.g. http://127.0.0.1:8090."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys instead of text.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for predictions.")]
+AdminPort = Annotated[int, typer.Option("--admin-port", min=1, max=65535, help="Port for operating; loopback only.")]
+Model = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", show_default=False)]
+OptionalModel = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Name of the model; all of them if left out.", show_default=False)
+]

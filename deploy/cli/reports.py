@@ -1,0 +1,138 @@
+"""What is known about versions, in words: the list of a model, the whole report of one, the history. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from contracts.package import Manifest, PlanReport
+from deploy.answers import Event, History, Models, Version, Versions
+from deploy.cli import render
+
+LINEAGE_KEYS = ("training_run", "dataset", "dataset_digest", "git_commit", "parameters", "metrics", "notes")
+
+
+def models(seen: Models) -> Iterable[RenderableType]:
+    if not seen["models"]:
+        yield "no models yet; add one with: teal register NAME SOURCE"
+        return
+    yield render.table(
+        ["model", "live", "candidate", "versions"],
+        [[m["model"], _number(m["live"]), _number(m["candidate"]), str(m["versions"])] for m in seen["models"]],
+    )
+
+
+def versions(seen: Versions, manifests: Mapping[int, Manifest]) -> Iterable[RenderableType]:
+    """The versions of one model, and for each how its plans did; `manifests` holds what could be read."""
+    yield render.table(
+        ["version", "role", "place", "weight", "plan", "per row", "digest", "registered", "source"],
+        [
+            [
+                str(v["version"]),
+                v.get("role") or "-",
+                render.place(v.get("color")),
+                render.share(v.get("weight")) if v.get("role") else "-",
+                v["plan"],
+                render.duration(v.get("seconds_per_row")),
+                render.digest(v["digest"]),
+                render.when(v.get("registered_at")),
+                v.get("source") or "-",
+            ]
+            for v in seen["versions"]
+        ],
+    )
+    for v in seen["versions"]:
+        yield ""
+        yield Text(f"version {v['version']}", "bold")
+        yield from lineage(v.get("lineage") or {})
+        if v["version"] in manifests:
+            yield plans(manifests[v["version"]])
+
+
+def version(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
+    """Everything about one version."""
+    yield Text(f"{seen['model']} version {seen['version']}", "bold")
+    facts = {
+        "digest": seen["digest"],
+        "source": f"{seen.get('source')} ({manifest.source_kind})",
+        "registered": render.when(seen.get("registered_at")),
+        "role": " ".join(filter(None, [seen.get("role") or "not deployed", seen.get("color")])),
+        "plan": f"{seen['plan']}, {render.duration(seen.get('seconds_per_row'))} per row",
+        "batch sizes": ", ".join(map(str, manifest.buckets)),
+        "prepared with": ", ".join(f"{k} {v}" for k, v in sorted(manifest.prepared_with.items())) or "-",
+        "files": f"{len(manifest.files)}, {sum(f.size for f in manifest.files) / 1024:,.0f} KiB together",
+    }
+    yield render.table(["", ""], [[f"  {key}", value] for key, value in facts.items()])
+    yield from lineage(seen.get("lineage") or {})
+    for signature in manifest.signatures:
+        yield f"  signature {signature.name}{'' if signature.batched else ' (rows are not joined into batches)'}"
+        yield from (f"    takes {spec.name}: {spec}" for spec in signature.inputs)
+        yield from (f"    gives {spec.name}: {spec}" for spec in signature.outputs)
+    yield plans(manifest)
+    yield from (f"  {plan.name}, {plan.status}: {plan.reason}" for plan in manifest.plans)
+
+
+def registered(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
+    """After `teal register`: which version it became, which plan won and why, and what to do next."""
+    yield f"{seen['model']} version {seen['version']} is registered, digest {render.digest(seen['digest'])}"
+    chosen = manifest.plan_report(manifest.plan)
+    yield f"  plan {chosen.name}: {chosen.reason}"
+    yield plans(manifest)
+    yield f"  serve it:  teal deploy {seen['model']} {seen['version']}"
+
+
+def plans(manifest: Manifest) -> RenderableType:
+    """Speed by batch size and error against TensorFlow, one line a plan, the chosen one first."""
+    ordered = sorted(manifest.plans, key=lambda plan: plan.name != manifest.plan)
+    sizes = sorted({size for plan in ordered for size in plan.seconds_per_run}, key=int)
+    return render.table(
+        ["  plan", "result", *(f"batch {size}" for size in sizes), "largest error", "changed classes", "rows checked"],
+        [
+            [
+                f"  {plan.name}",
+                plan.status,
+                *(render.duration(plan.seconds_per_run.get(size)) for size in sizes),
+                *_accuracy(plan),
+            ]
+            for plan in ordered
+        ],
+    )
+
+
+def lineage(known: Mapping[str, Any]) -> Iterable[str]:
+    """What is known of where a version comes from; nothing is said of what is not known."""
+    for key in LINEAGE_KEYS:
+        value = known.get(key)
+        if value:
+            yield f"  {key.replace('_', ' ')}: {value if isinstance(value, str) else _pairs(value)}"
+
+
+def history(seen: History) -> Iterable[RenderableType]:
+    if not seen["events"]:
+        yield f"nothing has happened to {seen['model']} yet"
+        return
+    yield render.table(
+        ["when", "who", "did", "version", "why"],
+        [[render.when(e["at"]), e["actor"], e["action"], _number(e["version"]), _reason(e)] for e in seen["events"]],
+    )
+
+
+def _accuracy(plan: PlanReport) -> tuple[str, str, str]:
+    if plan.rows_checked is None:
+        return "-", "-", "-"
+    error = "-" if plan.max_abs_error is None else f"{plan.max_abs_error:.2g}"
+    return error, _number(plan.argmax_flips), str(plan.rows_checked)
+
+
+def _reason(event: Event) -> str:
+    return event["reason"] or "-"
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _pairs(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {item if isinstance(item, str) else json.dumps(item)}" for key, item in value.items())

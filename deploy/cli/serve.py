@@ -1,0 +1,42 @@
+"""The two commands that run a gateway: `teal up` and `teal demo`.
+
+What they start is imported inside the functions, because it is heavy (FastAPI, SQLAlchemy) and every other command
+would pay for it.
+"""
+
+from typing import Annotated
+
+import typer
+
+from contracts.errors import InvalidInput
+from deploy.cli.options import DEFAULT_ADMIN_PORT, DEFAULT_HOME, DEFAULT_PORT, AdminPort, Home, Port
+
+
+def up(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT, admin_port: AdminPort = DEFAULT_ADMIN_PORT) -> int:
+    """Run the gateway in the foreground.
+
+    Ctrl-C drains and stops it. What was deployed comes back at the next start."""
+    from deploy import control
+
+    _check_ports(port, admin_port)
+    return control.run(home, port, admin_port)
+
+
+def demo(
+    home: Home = DEFAULT_HOME,
+    port: Port = DEFAULT_PORT,
+    admin_port: AdminPort = DEFAULT_ADMIN_PORT,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop everything at the end instead of leaving it up.")] = False,
+) -> int:
+    """Train two models, serve them, shift traffic, look.
+
+    Uses scikit-learn's handwritten digits. Leaves the gateway up; Ctrl-C drains and stops it."""
+    from deploy.demo import tour
+
+    _check_ports(port, admin_port)
+    return tour.run(home, port, admin_port, leave=leave)
+
+
+def _check_ports(port: int, admin_port: int) -> None:
+    if port == admin_port:
+        raise InvalidInput(f"--port and --admin-port are both {port}: expected two different ports")

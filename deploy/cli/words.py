@@ -1,0 +1,118 @@
+"""What the state of a model means, in words: tables and the one sentence after a command. Pure; prints nothing."""
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from deploy.answers import Overview, Place, Status
+from deploy.cli import render
+
+
+def after_deploy(status: Status) -> Iterable[RenderableType]:
+    """The reason the control plane recorded, then what one can do next."""
+    yield _reason(status)
+    model, candidate = status["model"], status["candidate"]
+    if candidate is not None:
+        yield f"  move traffic:  teal weight {model} 10"
+        yield f"  make it live:  teal promote {model}"
+        yield f"  give it up:    teal rollback {model}"
+    elif status["live"] is not None:
+        yield f"  try it:  teal predict {model} --data '[...]'"
+
+
+def after_move(status: Status) -> Iterable[RenderableType]:
+    """After weight, promote, abort, rollback, undo and drain: where traffic goes now, and the way back."""
+    yield _reason(status)
+    shares = [
+        f"version {where['version']} ({where['color']}) {render.share(where['weight'])}"
+        for where in (status["live"], status["candidate"])
+        if where is not None
+    ]
+    if shares:
+        yield f"  acknowledged by Envoy: {', '.join(shares)}"
+    if status["previous"] is not None:
+        yield f"  version {status['previous']['version']} stays warm until {render.when(status['previous']['until'])}"
+
+
+def overview(seen: Overview) -> Iterable[RenderableType]:
+    gateway = seen["gateway"]
+    if gateway is None:
+        yield Text("no gateway is running; this is what the next one will serve", "dim")
+    else:
+        yield Text(
+            f"predictions on port {gateway['port']}, operating on port {gateway['admin_port']}, "
+            f"Envoy {gateway['envoy']}, pid {gateway['pid']}",
+            "dim",
+        )
+    if not seen["models"]:
+        yield "no models yet; add one with: teal register NAME SOURCE"
+    for status in seen["models"]:
+        yield ""
+        yield from model_status(status)
+
+
+def model_status(status: Status) -> Iterable[RenderableType]:
+    """Everything about one model: who stands where, what was asked, what Envoy applied, and why."""
+    yield Text(status["model"], "bold")
+    live, candidate = status["live"], status["candidate"]
+    if live is None and candidate is None:
+        yield f"  nothing is deployed; do it with: teal deploy {status['model']}"
+    else:
+        standing = [(role, p) for role, p in (("live", live), ("candidate", candidate)) if p is not None]
+        yield render.table(
+            ["  role", "version", "place", "weight", "applied", "workers", "digest"],
+            [
+                [
+                    f"  {role}",
+                    str(p["version"]),
+                    render.place(p["color"]),
+                    render.share(p["weight"]),
+                    render.share(_applied(status, p)),
+                    _workers(p),
+                    render.digest(p["digest"]),
+                ]
+                for role, p in standing
+            ],
+        )
+        for _role, p in standing:
+            yield from _troubles(p)
+    previous = status["previous"]
+    if previous is not None:
+        yield (
+            f"  version {previous['version']} ({previous['color']}) was live before and stays warm until "
+            f"{render.when(previous['until'])}"
+        )
+    yield from _why(status)
+
+
+def page(seen: Overview) -> Group:
+    """The overview as one thing that can be redrawn in place."""
+    return Group(*overview(seen))
+
+
+def _applied(status: Status, where: Place) -> float | None:
+    return None if status["applied"] is None else status["applied"]["weights"].get(where["color"])
+
+
+def _workers(where: Place) -> str:
+    return f"{where['ready']} of {where['replicas']} ready"
+
+
+def _troubles(where: Place) -> Iterable[str]:
+    for worker in where["workers"]:
+        if worker.get("state") != "ready" and worker.get("reason"):
+            yield f"  worker {worker.get('id', '?')} is {worker.get('state')}: {worker['reason']}"
+
+
+def _why(status: Status) -> Iterable[str]:
+    rollout = status["rollout"]
+    if rollout is not None and rollout["reason"]:
+        yield f"  {rollout['state']}, {rollout['strategy']}: {rollout['reason']}"
+
+
+def _reason(status: Status) -> str:
+    rollout = status["rollout"]
+    if rollout is not None and rollout["reason"]:
+        return f"{status['model']}: {rollout['reason']}"
+    return f"{status['model']}: done"

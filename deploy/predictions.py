@@ -1,0 +1,59 @@
+"""The predictions port from Python, as far as the command line and the demo need it: one request, one answer, in the
+TensorFlow Serving protocol. What is refused comes back as an error of contracts.errors with the server's sentence."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from contracts.errors import DeadlineExceeded, Internal, Unavailable
+from contracts.limits import LIMITS
+from contracts.signature import DEFAULT_SIGNATURE
+from deploy.client import error_from
+
+
+class Predictions:
+    """Keep-alive connections to the predictions port at `url`, e.g. http://127.0.0.1:8080."""
+
+    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        timeout = httpx.Timeout(LIMITS.request_seconds + 5.0, connect=5.0)
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, transport=transport, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def predict(self, path: str, body: Any) -> httpx.Response:
+        """POST `{path}:predict`. `path` is /v1/models/NAME, with /versions/N or /labels/L behind it if wanted."""
+        return self._send("POST", f"{path}:predict", body)
+
+    def input_rank(self, path: str) -> int | None:
+        """Dimensions of the model's input, rows included; None when it has several inputs or does not say."""
+        answer = self._send("GET", f"{path}/metadata").json()
+        try:
+            signature = answer["metadata"]["signature_def"]["signature_def"][DEFAULT_SIGNATURE]
+            (tensor,) = signature["inputs"].values()
+            shape = tensor["tensor_shape"]
+            return None if shape.get("unknown_rank") else len(shape["dim"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.TimeoutException:
+            raise DeadlineExceeded(f"no answer from {self.url}{path}; look at it with: teal status") from None
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"nobody takes predictions at {self.url} ({error}); look at it with: teal status"
+            ) from error
+        except ValueError as error:
+            raise Internal(f"the request for {path} cannot be written as JSON: {error}") from error
+        if not response.is_success:
+            raise error_from(response)
+        return response
