@@ -6,6 +6,7 @@ ends the process does not belong into a worker. What passes is still a program: 
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from contracts.errors import InvalidInput
 from serving.prepare.savedmodel import Function, MetaGraph, Node, node_of
@@ -127,3 +128,16 @@ def _reads_an_asset(graph: MetaGraph, function: Function | None, node: Node) -> 
         return False
     source = node_of(node.inputs[1])
     return source in graph.asset_nodes if function is None else source in function.arguments
+
+
+_VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+
+
+def refuse_missing_variables(graphs: tuple[MetaGraph, ...], saved_model: Path) -> None:
+    """Raise InvalidInput when the graph has variables and the directory has no values for them."""
+    variable = next((node for _, node in _all_nodes(graphs[0]) if node.op in _VARIABLES), None)
+    if variable is not None and not (saved_model / "variables" / "variables.index").is_file():
+        raise InvalidInput(
+            f'source: the model has variables, "{variable.name}" for one, but variables/variables.index is missing: '
+            "the model is half-written; export it again"
+        )
