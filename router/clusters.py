@@ -1,0 +1,156 @@
+"""One backend as Envoy's cluster and its endpoints. Pure; what is the same for all clusters is built once.
+
+Clusters are never edited (router/naming.py); endpoints are, each time a worker comes or goes.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.address_pb2 import Address, Pipe, SocketAddress
+from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint, LbEndpoint, LocalityLbEndpoints
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import json_format
+
+from contracts.errors import InvalidInput
+from contracts.limits import Limits
+from contracts.worker import PATH_READY
+from router.naming import PREDICT, cluster_name
+from router.table import Backend, ModelRoutes
+
+# json_format finds the message behind an "@type" only among the loaded ones.
+HTTP_OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name
+
+UPSTREAM_IDLE_SECONDS = 60  # below the worker's own 75 s, so that it is never the worker who hangs up on a request
+BUFFER_BYTES = 32 * 1024
+CONCURRENT = 4096  # of connections, of requests, of waiting requests: either place can carry all traffic
+
+
+@lru_cache(maxsize=8)
+def template(limits: Limits) -> Any:
+    """The cluster without its name."""
+    return json_format.ParseDict(_settings(limits), Cluster())
+
+
+@lru_cache(maxsize=8)
+def settings_digest(limits: Limits) -> str:
+    return str(sha256(template(limits).SerializeToString(deterministic=True)).hexdigest()[:4])
+
+
+def name_of(routes: ModelRoutes, backend: Backend, limits: Limits) -> str:
+    return cluster_name(PREDICT, routes.model, backend, settings_digest(limits))
+
+
+def cluster(name: str, limits: Limits) -> Any:
+    """An Envoy Cluster that gets its endpoints over ADS under the same name."""
+    made = Cluster()
+    made.CopyFrom(template(limits))
+    made.name = name
+    made.eds_cluster_config.service_name = name
+    return made
+
+
+def assignment(name: str, endpoints: tuple[str, ...]) -> Any:
+    """The endpoints of a cluster: Unix socket paths or "host:port". Raises InvalidInput for anything else."""
+    hosts = [LbEndpoint(endpoint=Endpoint(address=address(e))) for e in sorted(set(endpoints))]
+    made = ClusterLoadAssignment(cluster_name=name)
+    if hosts:
+        made.endpoints.append(LocalityLbEndpoints(lb_endpoints=hosts))
+    return made
+
+
+def address(endpoint: str) -> Any:
+    if endpoint.startswith("/"):
+        return Address(pipe=Pipe(path=endpoint))
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InvalidInput(f"endpoint {endpoint!r}: expected an absolute Unix socket path or host:port")
+    return Address(socket_address=SocketAddress(address=host.strip("[]"), port_value=int(port)))
+
+
+def _settings(limits: Limits) -> dict[str, Any]:
+    return {
+        "type": "EDS",
+        # Without a time limit on the first fetch: a cluster that is not yet told its endpoints stays "warming".
+        "eds_cluster_config": {
+            "eds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+        },
+        "lb_policy": "LEAST_REQUEST",
+        "connect_timeout": _seconds(limits.connect_seconds),
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "common_lb_config": {
+            # An unhealthy version must fail at once, not be sprayed with requests because "most hosts are down".
+            "healthy_panic_threshold": {"value": 0},
+            # Health changes count at once; the default gathers them for a second.
+            "update_merge_window": "0s",
+            "ignore_new_hosts_until_first_hc": True,
+        },
+        "health_checks": [_health_check()],
+        # A worker that left the table takes nothing new, even while it still answers health checks.
+        "ignore_health_on_host_removal": True,
+        "outlier_detection": _outlier_detection(),
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "priority": "DEFAULT",
+                    "max_connections": CONCURRENT,
+                    "max_pending_requests": CONCURRENT,
+                    "max_requests": CONCURRENT,
+                    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 3},
+                    "track_remaining": True,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+                "common_http_protocol_options": {"idle_timeout": _seconds(UPSTREAM_IDLE_SECONDS)},
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _health_check() -> dict[str, Any]:
+    """Two misses take a worker out, one answer brings it back; an answer other than 200 takes it out at once.
+
+    The time-out is far above the interval because a worker that computes on two busy cores is slow, not dead; a dead
+    one refuses the connection and needs no time-out.
+    """
+    return {
+        "timeout": "2s",
+        "interval": "0.5s",
+        "no_traffic_interval": "0.5s",
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "http_health_check": {"host": "worker", "path": PATH_READY},
+    }
+
+
+def _outlier_detection() -> dict[str, Any]:
+    """Only failures to reach a worker eject it, never what it answered: 503 is its way to say it is full, and 500 is
+    evidence about the version that ejection would hide.
+
+    At most half of the workers are out, so the only worker of a version never is, and one of two can be.
+    """
+    return {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 5,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "enforcing_local_origin_success_rate": 0,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_failure_percentage": 0,
+        "interval": "1s",
+        "base_ejection_time": "2s",
+        "max_ejection_time": "30s",
+        "max_ejection_percent": 50,
+        "always_eject_one_host": False,
+    }
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g}s"

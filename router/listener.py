@@ -1,0 +1,113 @@
+"""The predictions port: HTTP/1.1 and HTTP/2 on one listener, with every limit on what strangers send.
+
+Static on purpose: a changed listener drains its connections, so no rollout ever touches it. Routes come over ADS.
+"""
+
+from typing import Any
+
+from contracts.limits import Limits
+from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_VERSION
+from router.answers import local_replies
+
+ROUTES = "teal"  # the name of the one route configuration
+STAT_PREFIX = "predictions"
+BUFFER_BYTES = 32 * 1024  # per connection and direction; Envoy's advice for ports that face strangers
+STREAMS_PER_CONNECTION = 100
+STREAM_WINDOW = 256 * 1024  # HTTP/2: large enough that a body of megabytes is not a conversation
+CONNECTION_WINDOW = 1024 * 1024
+
+_TYPE = "type.googleapis.com/envoy.extensions."
+_MANAGER = _TYPE + "filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = _TYPE + "filters.http.router.v3.Router"
+_REQUEST_ID = _TYPE + "request_id.uuid.v3.UuidRequestIdConfig"
+_EARLY = _TYPE + "http.early_header_mutation.header_mutation.v3.HeaderMutation"
+
+
+def listener(host: str, port: int, limits: Limits) -> dict[str, Any]:
+    return {
+        "name": "predictions",
+        "stat_prefix": STAT_PREFIX,
+        "address": {"socket_address": {"address": host, "port_value": port}},
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "tcp_backlog_size": 1024,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(limits)}]}
+        ],
+    }
+
+
+def _manager(limits: Limits) -> dict[str, Any]:
+    return {
+        "@type": _MANAGER,
+        "stat_prefix": STAT_PREFIX,
+        "codec_type": "AUTO",
+        "rds": {
+            "route_config_name": ROUTES,
+            # No time limit: a port that is open and knows no model would answer 404 for all of them.
+            "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+        },
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+        "local_reply_config": local_replies(limits),
+        "server_name": "teal",
+        "server_header_transformation": "OVERWRITE",
+        **_who_asks(),
+        **_paths(),
+        **_bounds(limits),
+    }
+
+
+def _who_asks() -> dict[str, Any]:
+    """Nobody in front is trusted: addresses are the connection's, and headers that only Envoy or a worker may set are
+    dropped before anything reads them."""
+    return {
+        "use_remote_address": True,
+        "generate_request_id": True,
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "request_id_extension": {
+            "typed_config": {"@type": _REQUEST_ID, "pack_trace_reason": False}  # a caller's id is not ours to edit
+        },
+        "early_header_mutation_extensions": [
+            {
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": {
+                    "@type": _EARLY,
+                    "mutations": [
+                        {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
+                        *({"remove": name} for name in (HEADER_MODEL, HEADER_VERSION, HEADER_COLOR)),
+                    ],
+                },
+            }
+        ],
+    }
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+    }
+
+
+def _bounds(limits: Limits) -> dict[str, Any]:
+    return {
+        "request_headers_timeout": _seconds(limits.header_seconds),
+        "request_timeout": _seconds(limits.request_seconds),  # for the whole request to arrive
+        "stream_idle_timeout": _seconds(limits.idle_seconds),
+        "max_request_headers_kb": limits.header_bytes // 1024,
+        "common_http_protocol_options": {
+            "idle_timeout": _seconds(limits.idle_seconds),
+            "max_headers_count": limits.headers,
+            "headers_with_underscores_action": "REJECT_REQUEST",
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": STREAMS_PER_CONNECTION,
+            "initial_stream_window_size": STREAM_WINDOW,
+            "initial_connection_window_size": CONNECTION_WINDOW,
+        },
+    }
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g}s"

@@ -1,0 +1,215 @@
+"""Make before break: how Envoy gets from one routing table to the next without losing a request.
+
+The one place that knows the order. What the messages look like is decided in snapshot.py and below, how they travel
+in ads.py.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.clock import Clock
+from contracts.errors import Unavailable
+from contracts.limits import LIMITS, Limits
+from router.ads import Ads, Kind
+from router.envoy import POLL_SECONDS, ClusterFacts
+from router.errors import PublishRefused, PublishTimedOut
+from router.snapshot import Resource, Snapshot, build
+from router.table import RoutingTable
+
+log = logging.getLogger(__name__)
+
+EMPTY: Mapping[str, Resource] = {}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a publish waits for what, in seconds."""
+
+    ack: float = 10.0  # for Envoy to answer, or to connect at all
+    warm: float = 10.0  # for a worker of each version that is to take traffic to pass a health check
+    settle: float = 5.0  # for Envoy's threads to take up acknowledged routes
+    drain: float = LIMITS.request_seconds + 5.0  # for requests under way on a version that lost its traffic
+
+
+@dataclass(frozen=True)
+class Published:
+    """Proof that Envoy has a table: its version, and the seconds from publish to the acknowledgement of its routes."""
+
+    version: str
+    seconds: float
+
+
+class Facts(Protocol):
+    """What a publisher asks of Envoy's admin (router/envoy.py)."""
+
+    async def clusters(self, names: Collection[str] | None = None) -> dict[str, ClusterFacts]: ...
+
+    async def warming(self) -> int: ...
+
+
+class TakenUp(Protocol):
+    """What a publisher asks of the barrier (router/barrier.py)."""
+
+    async def passed(self, mark: str, seconds: float) -> None: ...
+
+
+class Publisher:
+    """Publishes one table at a time."""
+
+    def __init__(
+        self,
+        ads: Ads,
+        facts: Facts,
+        barrier: TakenUp,
+        clock: Clock,
+        *,
+        limits: Limits = LIMITS,
+        patience: Patience | None = None,
+    ) -> None:
+        self._ads = ads
+        self._facts = facts
+        self._barrier = barrier
+        self._clock = clock
+        self._limits = limits
+        self._patience = patience or Patience()
+        self._lock = asyncio.Lock()
+        self._former: Snapshot | None = None
+
+    async def publish(self, table: RoutingTable) -> Published:
+        """Make Envoy route by `table` and return once no new request is routed by the former one, requests under way
+        on versions that lost their traffic have ended, and what is no longer needed is gone.
+
+        Raises PublishRefused with Envoy's own words and PublishTimedOut; in both cases, and when cancelled, the
+        former table stays in force.
+        """
+        async with self._lock:
+            # In a thread: ten thousand models take a second, and the event loop has other callers.
+            wanted = await asyncio.to_thread(_complete, table, self._limits)
+            former, started = self._former, self._clock.monotonic()
+            try:
+                fresh = await self._add(former, wanted)
+                await self._wait_until_warm(fresh, former, wanted)
+                switched = await self._switch(wanted)
+            except BaseException:
+                self._return_to(former)
+                raise
+            self._former = wanted
+            seconds = self._clock.monotonic() - started
+            if switched:
+                await self._wait_until_drained(former, wanted)
+            await self._remove(wanted)
+            return Published(wanted.version, seconds)
+
+    async def _add(self, former: Snapshot | None, wanted: Snapshot) -> frozenset[str]:
+        """What is new comes beside what is there: an Envoy that restarts in the middle needs both. Returns the names
+        of the clusters that are new to Envoy."""
+        clusters = {**(former.clusters if former else EMPTY), **wanted.clusters}
+        endpoints = {**(former.endpoints if former else EMPTY), **wanted.endpoints}
+        fresh = wanted.clusters.keys() - self._ads.known(Kind.CLUSTERS).keys()
+        # Offered together, because Envoy does not finish a cluster without its endpoints.
+        self._ads.offer(Kind.ENDPOINTS, endpoints, prune=False)
+        await self._ads.send(Kind.CLUSTERS, clusters, prune=False, seconds=self._patience.ack)
+        await self._ads.send(Kind.ENDPOINTS, endpoints, prune=False, seconds=self._patience.ack)
+        return frozenset(fresh)
+
+    async def _wait_until_warm(self, fresh: frozenset[str], former: Snapshot | None, wanted: Snapshot) -> None:
+        """Acknowledged is not ready: Envoy acknowledges a cluster before the first health check of its workers.
+
+        Waited for are the clusters that are new to Envoy and those that gain traffic, as far as they have an endpoint.
+        """
+        gaining = {n for n, share in wanted.shares.items() if former and share > former.shares.get(n, 0)}
+        needed = (fresh | gaining) & wanted.populated
+        if not needed:
+            return
+        until = self._clock.monotonic() + self._patience.warm
+        while cold := await self._cold(needed, fresh):
+            if self._clock.monotonic() >= until:
+                raise PublishTimedOut(
+                    f"no worker of {_readable(cold)} passed a health check within {self._patience.warm:g} s; "
+                    "see the worker's log"
+                )
+            await self._clock.sleep(POLL_SECONDS)
+
+    async def _cold(self, needed: Collection[str], fresh: frozenset[str]) -> set[str]:
+        try:
+            if fresh and await self._facts.warming():
+                return set(needed)
+            facts = await self._facts.clusters(needed)
+        except Unavailable:  # Envoy restarts; whether it comes back in time is the caller's question
+            return set(needed)
+        return {name for name in needed if not facts.get(name, ClusterFacts()).healthy}
+
+    async def _switch(self, wanted: Snapshot) -> bool:
+        """Change the routes. Says whether there was anything to change; endpoints alone need no more waiting."""
+        if self._ads.known(Kind.ROUTES) == {name: r.version for name, r in wanted.routes.items()}:
+            self._ads.offer(Kind.ROUTES, wanted.routes, prune=True)
+            return False
+        await self._ads.send(Kind.ROUTES, wanted.routes, prune=True, seconds=self._patience.ack)
+        try:
+            await self._barrier.passed(wanted.mark, self._patience.settle)
+        except Unavailable as error:
+            raise PublishTimedOut(error.message) from error
+        return True
+
+    async def _wait_until_drained(self, former: Snapshot | None, wanted: Snapshot) -> None:
+        """Until no request is under way on what lost all its traffic, bounded by the longest a request may take.
+
+        Seen idle twice in a row, further apart than a retry's back-off, in which a request is counted nowhere. Pinned
+        requests count too, Envoy does not tell them apart; a version that is never idle for their sake costs the
+        whole bound.
+        """
+        losing = {n for n, share in (former.shares if former else {}).items() if share and not wanted.shares.get(n)}
+        losing |= self._ads.known(Kind.CLUSTERS).keys() - wanted.clusters.keys()
+        if not losing:
+            return
+        until, idle = self._clock.monotonic() + self._patience.drain, 0
+        while idle < 2:
+            try:
+                facts = await self._facts.clusters(losing)
+            except Unavailable:  # Envoy died, and every request with it
+                return
+            idle = idle + 1 if all(f.idle for f in facts.values()) else 0
+            if self._clock.monotonic() >= until:
+                log.warning("%s still has requests after %g s", _readable(losing), self._patience.drain)
+                return
+            await self._clock.sleep(POLL_SECONDS)
+
+    async def _remove(self, wanted: Snapshot) -> None:
+        """Clusters first: with its cluster gone, Envoy lets go of the endpoints by itself.
+
+        The table is in force by now, so a failure here is none of the publish: what is left is removed as soon as
+        Envoy answers again, since it stays offered."""
+        try:
+            await self._ads.send(Kind.CLUSTERS, wanted.clusters, prune=True, seconds=self._patience.ack)
+            await self._ads.send(Kind.ENDPOINTS, wanted.endpoints, prune=True, seconds=self._patience.ack)
+        except (PublishRefused, PublishTimedOut) as error:
+            self._ads.offer(Kind.ENDPOINTS, wanted.endpoints, prune=True)
+            log.warning("table %s is in force, what it replaced is not removed yet: %s", wanted.version, error)
+
+    def _return_to(self, former: Snapshot | None) -> None:
+        if former is None:
+            self._ads.withdraw()  # an Envoy that outlived its control plane keeps what it had
+            return
+        self._ads.offer(Kind.ROUTES, former.routes, prune=True)
+        self._ads.offer(Kind.CLUSTERS, former.clusters, prune=True)
+        self._ads.offer(Kind.ENDPOINTS, former.endpoints, prune=True)
+
+
+def _complete(table: RoutingTable, limits: Limits) -> Snapshot:
+    """Build a snapshot and everything it computes on first use."""
+    snapshot = build(table, limits)
+    _ = snapshot.routes, snapshot.version
+    return snapshot
+
+
+def _readable(names: Collection[str]) -> str:
+    """Cluster names as an operator says them: "digits version 2 (green)"."""
+    said = []
+    for name in sorted(names)[:3]:
+        _, model, version, color, _ = name.split("|")
+        said.append(f"{model} version {version} ({color})")
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(said) + more
