@@ -70,17 +70,24 @@ class Home:
         so that the next start finds the same one. It is remembered because TMPDIR may differ by then."""
         if len(os.fsencode(self.run)) + 1 + SOCKET_NAME_MAX <= SOCKET_PATH_MAX:
             return self.run
-        memory = self.run / "socket-directory"
         name = f"teal-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}"
-        remembered = Path(memory.read_text().strip()) if memory.exists() else None
-        short = remembered if remembered is not None and remembered.is_dir() else Path(tempfile.gettempdir()) / name
+        memory = self.run / "socket-directory.json"
+        short = self._remembered(memory) or Path(tempfile.gettempdir()) / name
         short.mkdir(mode=0o700, exist_ok=True)
         found = short.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             # The temporary directory is shared: somebody else may have been there first.
             raise PermissionError(1, "the socket directory belongs to somebody else or is open to others", str(short))
-        write_atomically(memory, str(short).encode())
+        write_atomically(memory, json.dumps({"home": str(self.path), "sockets": str(short)}).encode())
         return short
+
+    def _remembered(self, memory: Path) -> Path | None:
+        """What an earlier start of this very home chose; a copied home must not share sockets with its original."""
+        try:
+            said = json.loads(memory.read_text())
+            return Path(said["sockets"]) if said["home"] == str(self.path) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
 
     @contextmanager
     def gateway_lock(self) -> Iterator[None]:

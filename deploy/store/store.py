@@ -151,6 +151,14 @@ class Store:
             found = connection.execute(select(labels).where(labels.c.model == model).order_by(labels.c.label))
             return {row.label: row.version for row in found}
 
+    def all_labels(self) -> Mapping[str, Mapping[str, int]]:
+        """The user's own labels of every model that has any."""
+        found: dict[str, dict[str, int]] = {}
+        with translated(self._engine), self._reading() as connection:
+            for row in connection.execute(select(labels).order_by(labels.c.model, labels.c.label)):
+                found.setdefault(row.model, {})[row.label] = row.version
+        return found
+
     def set_label(self, model: str, label: str, version: int | None, *, actor: str, at: float) -> None:
         """Point a label at a version, or remove it with None. Raises NotFound for a version that does not exist."""
         with translated(self._engine), self._engine.begin() as connection:

@@ -1,0 +1,154 @@
+"""The operator's commands, from the words of the API to an acknowledged change: record, ring, wait for Envoy.
+
+What a command may do is deploy.rollout.rules; this file finds the version meant and says who gave the command.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contracts.clock import Clock
+from contracts.errors import Conflict, TealError, Unavailable
+from contracts.traffic import parse_percent
+from deploy.ports import Fleet
+from deploy.reconcile import Reconciler
+from deploy.rollout.deployment import Deployment, State, Strategy
+from deploy.rollout.events import Command, Deploy, Drain, Order, Plain, Verb, Weight, observe
+from deploy.rollout.rules import WARMING_SECONDS, Decision, decide
+from deploy.store.records import Version
+from deploy.store.store import Store, unknown_version
+
+ACK_SECONDS = 15.0  # an API command waits this long for Envoy; acknowledgements take milliseconds when Envoy is there
+WARM_SECONDS = WARMING_SECONDS + 30.0  # a deploy waits as long as warming may take
+
+Meaning = Callable[[Deployment, tuple[Version, ...]], Command]
+Told = Callable[[Verb, str], None]  # verb and how it ended, for telemetry
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who gives a command, why, and which revision they looked at (None: they did not say)."""
+
+    actor: str = "unknown"
+    reason: str = ""
+    expected_revision: int | None = None
+
+
+class Commands:
+    """Every method returns the deployment once Envoy has acknowledged it.
+
+    Raises Conflict and InvalidInput when the command does not fit, NotFound for an unknown model or version,
+    Unavailable when it is recorded and not yet acknowledged, or when a deployed version did not become ready."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fleet: Fleet,
+        reconciler: Reconciler,
+        clock: Clock,
+        told: Told,
+        ack_seconds: float = ACK_SECONDS,
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._reconciler = reconciler
+        self._clock = clock
+        self._told = told
+        self._ack_seconds = ack_seconds
+
+    async def deploy(
+        self, model: str, version: int | None, strategy: Strategy | None, replicas: int | None, operator: Operator
+    ) -> Deployment:
+        def meant(deployment: Deployment, versions: tuple[Version, ...]) -> Command:
+            chosen = choose_version(deployment, versions, version)
+            return Deploy(chosen.version, chosen.digest, strategy, replicas)
+
+        with _Counted(self._told, Verb.DEPLOY):
+            recorded = await self._record(model, meant, operator)
+            after = await self._reconciler.applied(
+                model, recorded.deployment.revision, WARM_SECONDS, lambda d: d.state is not State.WARMING
+            )
+            if after.state is State.FAILED and recorded.deployment.state is State.WARMING:
+                raise Unavailable(f"model {model}: {after.reason}")
+            return after
+
+    async def weight(self, model: str, percent: str | float, operator: Operator) -> Deployment:
+        """`percent` is the candidate's share, 0 to 100 in steps of 0.01."""
+        with _Counted(self._told, Verb.WEIGHT):
+            units = parse_percent(percent)
+            return await self._acknowledged(model, lambda _d, _v: Weight(units), operator)
+
+    async def drain(self, model: str, version: int | None, operator: Operator) -> Deployment:
+        with _Counted(self._told, Verb.DRAIN):
+            return await self._acknowledged(model, lambda d, v: Drain(_known(d, v, version)), operator)
+
+    async def plain(self, model: str, verb: Verb, operator: Operator) -> Deployment:
+        """promote, abort, rollback, undo, pause, resume."""
+        with _Counted(self._told, verb):
+            return await self._acknowledged(model, lambda _d, _v: Plain(verb), operator)
+
+    async def _acknowledged(self, model: str, meant: Meaning, operator: Operator) -> Deployment:
+        decision = await self._record(model, meant, operator)
+        return await self._reconciler.applied(model, decision.deployment.revision, self._ack_seconds)
+
+    async def _record(self, model: str, meant: Meaning, operator: Operator) -> Decision:
+        workers, now = self._fleet.workers(), self._clock.wall()
+
+        def rule(deployment: Deployment, versions: tuple[Version, ...]) -> Decision:
+            order = Order(
+                meant(deployment, versions), observe(deployment, workers), operator.reason, operator.expected_revision
+            )
+            return decide(deployment, order, now)
+
+        decision = await asyncio.to_thread(self._change, model, rule, operator.actor, now)
+        self._reconciler.ring()
+        return decision
+
+    def _change(
+        self, model: str, rule: Callable[[Deployment, tuple[Version, ...]], Decision], actor: str, now: float
+    ) -> Decision:
+        if not self._store.versions(model):
+            self._store.version(model, 1)  # raises NotFound, naming what is registered
+        return self._store.change(model, rule, actor=actor, at=now)
+
+
+def choose_version(deployment: Deployment, versions: tuple[Version, ...], wanted: int | None) -> Version:
+    """The version meant: the one named, else the newest that is not live. Raises NotFound, or Conflict when everything
+    registered is live already."""
+    if wanted is not None:
+        found = next((v for v in versions if v.version == wanted), None)
+        if found is None:
+            raise unknown_version(deployment.model, wanted, versions)
+        return found
+    live = None if deployment.live is None else deployment.live.version
+    newest = next((v for v in reversed(versions) if v.version != live), None)
+    if newest is None:
+        raise Conflict(
+            f"model {deployment.model}: version {live} is live and the only one registered; "
+            f"register another with: teal register {deployment.model} SOURCE"
+        )
+    return newest
+
+
+def _known(deployment: Deployment, versions: tuple[Version, ...], version: int | None) -> int | None:
+    if version is not None and all(v.version != version for v in versions):
+        raise unknown_version(deployment.model, version, versions)
+    return version
+
+
+class _Counted:
+    """Tell telemetry how a command ended: ok, conflict, invalid_input, unavailable, … (codes of contracts.errors)."""
+
+    def __init__(self, told: Told, verb: Verb) -> None:
+        self._told = told
+        self._verb = verb
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            self._told(self._verb, "ok")
+        else:
+            self._told(self._verb, error.code if isinstance(error, TealError) else "internal")

@@ -1,0 +1,247 @@
+"""The tick of the control plane: observe, decide, record, act. Makes workers and Envoy be what is recorded.
+
+Crash anywhere, tick again: same end. What to decide is deploy.rollout.rules, what Envoy should do deploy.routing;
+here is only the order of things, and who is told when they are done.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from contracts.clock import Clock
+from contracts.errors import TealError, Unavailable
+from contracts.traffic import TrafficSplit
+from deploy.ports import Fleet, Placement, Traffic, WorkerState, WorkerStatus
+from deploy.rollout.deployment import Deployment, Place, State
+from deploy.rollout.events import observe
+from deploy.rollout.rules import decide
+from deploy.routing import PackageOf, joined, placement, placements, routing_table
+from deploy.store.store import Store
+from router.table import RoutingTable
+
+log = logging.getLogger(__name__)
+
+ACTOR = "teal"  # who moves a rollout when no operator did
+TICK_SECONDS = 1.0  # deadlines and undo windows are looked at this often; everything else rings at once
+RETRY_SECONDS = (0.2, 2.0)  # first and longest pause after a failed publish
+
+
+@dataclass(frozen=True)
+class AppliedModel:
+    """What Envoy acknowledged of one model: the deployment's revision and the split (None: not routed)."""
+
+    revision: int
+    split: TrafficSplit | None
+
+
+class Reconciler:
+    """Belongs to one event loop. `run` ticks until it is cancelled; `start` does the first observation."""
+
+    def __init__(self, *, store: Store, fleet: Fleet, traffic: Traffic, package_of: PackageOf, clock: Clock) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._traffic = traffic
+        self._package_of = package_of
+        self._clock = clock
+        self._bell = asyncio.Event()  # rung by commands and by the fleet
+        self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure
+        self._told = asyncio.Event()  # replaced and set after every tick, for those who wait in `applied`
+        self._table: RoutingTable | None = None  # what Envoy acknowledged last; None: this process does not know yet
+        self._routed: tuple[Placement, ...] = ()  # workers that Envoy may still send requests to
+        self._applied: dict[str, tuple[Deployment, AppliedModel]] = {}
+        self._warming_since: dict[tuple[str, int, float], float] = {}
+        self._problem: str | None = None
+        self._failures = 0
+        self._begun = 0  # ticks begun
+        self._finished = 0  # the latest tick that finished all its work
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last tick could not finish its work; None when it did."""
+        return self._problem
+
+    def ring(self) -> None:
+        """Ask for a tick: something was recorded, or Envoy came back."""
+        self._bell.set()
+        self._ordered.set()
+
+    def first_table(self) -> RoutingTable:
+        """What Envoy should do at the start of this process, before anything is acted on. Call after the fleet has
+        adopted what lives: an Envoy that lived on must be handed the same endpoints again, not an empty table."""
+        workers = self._fleet.workers()
+        self._routed = self._still_running(workers)
+        return routing_table(self._store.deployments(), workers, self._store.all_labels())
+
+    def applied_of(self, model: str) -> AppliedModel | None:
+        known = self._applied.get(model)
+        return None if known is None else known[1]
+
+    async def applied(
+        self, model: str, revision: int, seconds: float, until: Callable[[Deployment], bool] = lambda _: True
+    ) -> Deployment:
+        """Return what is deployed once Envoy has acknowledged `revision` or a later one for which `until` holds.
+        Raises Unavailable with what is in the way when that takes longer than `seconds`; what was recorded stays
+        recorded and is tried on."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    told = self._told
+                    known = self._applied.get(model)
+                    if known is not None and known[0].revision >= revision and until(known[0]):
+                        return known[0]
+                    await told.wait()
+        except TimeoutError:
+            why = self._problem or "Envoy has not acknowledged it yet"
+            raise Unavailable(
+                f"model {model}: revision {revision} is recorded but not in force after {seconds:g} s: {why}. "
+                "It is tried on; look at teal status"
+            ) from None
+
+    async def next_tick(self, seconds: float) -> None:
+        """Return once everything recorded before this call is in force. Raises Unavailable with what is in the way
+        when that takes longer than `seconds`."""
+        goal = self._begun + 1
+        self.ring()
+        try:
+            async with asyncio.timeout(seconds):
+                while self._finished < goal:
+                    await self._told.wait()
+        except TimeoutError:
+            why = self._problem or "Envoy has not acknowledged it yet"
+            raise Unavailable(f"recorded but not in force after {seconds:g} s: {why}. It is tried on") from None
+
+    async def run(self) -> None:
+        """Tick whenever something was recorded, a worker changed or time has passed. Ticks never overlap."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ring_on_fleet(), name="fleet changes")
+            while True:
+                self._bell.clear()
+                self._ordered.clear()
+                await self._tick_and_survive()
+                await self._rest()
+
+    async def tick(self) -> None:
+        """One round. Raises what the traffic or the store raised; what was recorded before stays recorded."""
+        workers = self._fleet.workers()
+        recorded = await asyncio.to_thread(self._store.deployments)
+        deployments = await self._decide(recorded, workers)
+        labels = await asyncio.to_thread(self._store.all_labels)
+        await self._act(deployments, labels)
+
+    async def _decide(
+        self, recorded: Sequence[Deployment], workers: tuple[WorkerStatus, ...]
+    ) -> tuple[Deployment, ...]:
+        """What follows from what was seen, recorded. A disk that takes no writes stops decisions, not traffic."""
+        decided = []
+        self._forget_warmed(recorded)
+        for deployment in recorded:
+            seen = observe(deployment, workers, self._warming_seconds(deployment))
+            now = self._clock.wall()
+            if decide(deployment, seen, now).action is None:
+                decided.append(deployment)
+                continue
+            try:
+                decided.append(await asyncio.to_thread(self._record, deployment.model, workers, now))
+            except TealError as error:
+                log.warning("model %s: what was decided could not be recorded: %s", deployment.model, error.message)
+                self._problem = error.message
+                decided.append(deployment)
+        return tuple(decided)
+
+    def _record(self, model: str, workers: tuple[WorkerStatus, ...], now: float) -> Deployment:
+        """Decide again inside the transaction: a command may have come in between."""
+        decision = self._store.change(
+            model,
+            lambda d, _: decide(d, observe(d, workers, self._warming_seconds(d)), now),
+            actor=ACTOR,
+            at=now,
+        )
+        log.info("model %s: %s", model, decision.reason)
+        return decision.deployment
+
+    async def _act(self, deployments: tuple[Deployment, ...], labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Make before break: new workers first, then routes, and only then are the old workers let go."""
+        wanted = placements(deployments, self._package_of)
+        await self._fleet.converge(joined(wanted, self._routed))
+        # Looked at again: a worker may have died while a decision was being written.
+        table = routing_table(deployments, self._fleet.workers(), labels)
+        if table != self._table:
+            routed = self._routes_of(deployments)
+            self._routed = joined(routed, self._routed)  # from now until the answer, Envoy may use either table
+            await self._traffic.publish(table)
+            self._table, self._routed = table, routed
+        self._note_applied(deployments)
+        await self._fleet.converge(wanted)
+
+    def _routes_of(self, deployments: tuple[Deployment, ...]) -> tuple[Placement, ...]:
+        return tuple(
+            placement(d.model, place, self._package_of)
+            for d in deployments
+            if d.live is not None
+            for place in d.routed()
+        )
+
+    def _note_applied(self, deployments: tuple[Deployment, ...]) -> None:
+        self._applied = {d.model: (d, AppliedModel(d.revision, d.split())) for d in deployments}
+
+    async def _tick_and_survive(self) -> None:
+        self._problem = None
+        self._begun += 1
+        try:
+            await self.tick()
+            self._failures = 0
+            self._finished = self._begun
+        except TealError as error:
+            self._failures += 1
+            self._problem = error.message
+            log.warning("not everything that is recorded is in force: %s", error.message)
+        except Exception as error:
+            # A fault of ours in one tick must not end the loop that would repair it; it is shown and tried again.
+            self._failures += 1
+            self._problem = f"{type(error).__name__}: {error}"
+            log.exception("the tick failed")
+        told, self._told = self._told, asyncio.Event()
+        told.set()
+
+    async def _rest(self) -> None:
+        """Until somebody rings. After a failure only a command shortens the pause: a worker that dies again and again
+        must not make a refusing Envoy be asked again and again."""
+        first, longest = RETRY_SECONDS
+        bell, seconds = self._bell, TICK_SECONDS
+        if self._failures:
+            bell, seconds = self._ordered, min(first * 2 ** min(self._failures - 1, 10), longest)
+        try:
+            async with asyncio.timeout(seconds):
+                await bell.wait()
+        except TimeoutError:
+            return
+
+    async def _ring_on_fleet(self) -> None:
+        seen = 0
+        while True:
+            seen = await self._fleet.changed(seen)
+            self._bell.set()
+
+    def _warming_seconds(self, deployment: Deployment) -> float:
+        if deployment.state is not State.WARMING or deployment.candidate is None:
+            return 0.0
+        key = (deployment.model, deployment.candidate.version, deployment.since)
+        return self._clock.monotonic() - self._warming_since.setdefault(key, self._clock.monotonic())
+
+    def _forget_warmed(self, deployments: Sequence[Deployment]) -> None:
+        warming = {
+            (d.model, d.candidate.version, d.since) for d in deployments if d.state is State.WARMING and d.candidate
+        }
+        self._warming_since = {key: since for key, since in self._warming_since.items() if key in warming}
+
+    def _still_running(self, workers: tuple[WorkerStatus, ...]) -> tuple[Placement, ...]:
+        """Adopted workers as placements: the Envoy that lived on may still send them requests."""
+        counted = Counter((w.model, w.version, w.color) for w in workers if w.state is not WorkerState.DRAINING)
+        known = {(v.model, v.version): v for m in {w.model for w in workers} for v in self._store.versions(m)}
+        return tuple(
+            placement(model, Place(version, color, known[model, version].digest, replicas), self._package_of)
+            for (model, version, color), replicas in counted.items()
+            if (model, version) in known
+        )

@@ -1,0 +1,212 @@
+"""The registry: model sources become immutable numbered versions, and versions are read and deleted.
+
+Works the same whether a gateway runs on the home or not; several processes may use it at once. How a package reaches
+its place safely is staging.py, how it is made preparation.py, what is remembered deploy.store.
+"""
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from contracts.clock import Clock, SystemClock
+from contracts.errors import InvalidInput, NotFound, Unavailable
+from contracts.names import check_model_name
+from contracts.package import Manifest, PlanReport, lineage_from_json, lineage_to_json, read_manifest, verify
+from contracts.prepare import PrepareSpec
+from deploy.failpoints import reach
+from deploy.home import Home
+from deploy.registry.preparation import Prepared, PrepareLimits, Progress, prepare
+from deploy.registry.staging import (
+    Staging,
+    collect,
+    make_durable,
+    put_on_shelf,
+    shelves_locked,
+    staging,
+    take_off_shelf,
+)
+from deploy.store.records import Event, Version
+from deploy.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def _silent(_stage: str, _detail: str) -> None:
+    """For callers who show no progress."""
+
+
+class Registry:
+    """The versions of one home. Blocking: registering takes as long as TensorFlow takes."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        limits: PrepareLimits | None = None,
+        argv: Callable[[PrepareSpec], Sequence[str]] = PrepareSpec.argv,
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._clock = clock or SystemClock()
+        self._limits = limits or PrepareLimits()
+        self._argv = argv
+
+    def register(
+        self,
+        name: str,
+        source: Path | str,
+        *,
+        samples: Path | None = None,
+        lineage: Path | None = None,
+        actor: str = "unknown",
+        progress: Progress = _silent,
+    ) -> Version:
+        """Prepare `source`, keep the package, give it the next version number of `name`.
+
+        A kill at any moment leaves no version or a whole one. Raises InvalidInput for a bad name, lineage or model,
+        NotFound for a source that is not there, Unavailable when the disk is full or the time is over."""
+        check_model_name(name)
+        spec_of = _Sources(source, samples, lineage)
+        spec_of.check()
+        with disk_full_is_said(self._home.packages), staging(self._home) as place:
+            reach("register.staging_made")
+            made = self._prepare(spec_of.spec(place), place, name, progress)
+            manifest = self._seal(place, made, progress)
+            return self._publish(place, made, manifest, name=name, source=str(source), actor=actor)
+
+    def delete(self, name: str, version: int, *, actor: str = "unknown") -> Version:
+        """Forget a version and remove its package when no other version shares it. Raises NotFound, and Conflict while
+        it is deployed."""
+        with shelves_locked(self._home):
+            gone, needed = self._store.remove_version(name, version, actor=actor, at=self._clock.wall())
+            reach("delete.committed")
+            if not needed:
+                take_off_shelf(self._home, gone.digest)
+        return gone
+
+    def collect_garbage(self) -> tuple[str, ...]:
+        """Remove what killed processes left behind; called at the start of a gateway. Returns what was removed."""
+        with shelves_locked(self._home):
+            gone = collect(self._home, self._store.digests())
+        if gone:
+            log.info("removed %d leftovers of interrupted registrations", len(gone))
+        return gone
+
+    def models(self) -> tuple[str, ...]:
+        return self._store.model_names()
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Oldest first. Raises NotFound for a model without versions."""
+        found = self._store.versions(name)
+        if not found:
+            self._store.version(name, 1)  # raises, and names what is there instead
+        return found
+
+    def version(self, name: str, version: int) -> Version:
+        return self._store.version(name, version)
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """The whole description of one version, read from its package."""
+        return read_manifest(self._home.package(self._store.version(name, version).digest))
+
+    def history(self, name: str, limit: int = 100) -> tuple[Event, ...]:
+        """Newest first. Raises NotFound for a model nobody ever registered."""
+        events = self._store.history(name, limit)
+        if not events:
+            self._store.version(name, 1)
+        return events
+
+    def _prepare(self, spec: PrepareSpec, place: Staging, name: str, progress: Progress) -> Prepared:
+        log_path = self._home.logs / f"prepare-{name}-{place.root.name[:8]}.log"
+        made = prepare(self._argv(spec), inherit=place.lock, log_path=log_path, limits=self._limits, progress=progress)
+        reach("register.prepared")
+        return made
+
+    def _seal(self, place: Staging, made: Prepared, progress: Progress) -> Manifest:
+        """Trust nothing that a model's process wrote until every byte is checked and on the disk."""
+        progress("verify", made.digest[:12])
+        manifest = verify(place.package, made.digest)
+        reach("register.verified")
+        make_durable(place.package)
+        reach("register.synced")
+        return manifest
+
+    def _publish(
+        self, place: Staging, made: Prepared, manifest: Manifest, *, name: str, source: str, actor: str
+    ) -> Version:
+        """Package first, row second: a row without its package would be a version nobody can start. A package without
+        its row is invisible and collected later."""
+        with shelves_locked(self._home):
+            put_on_shelf(self._home, place.package, made.digest)
+            version = self._store.add_version(
+                name,
+                digest=made.digest,
+                plan=manifest.plan,
+                source=source,
+                lineage=lineage_to_json(manifest.lineage),
+                seconds_per_row=best_seconds_per_row(manifest.plan_report(manifest.plan)),
+                actor=actor,
+                at=self._clock.wall(),
+            )
+        reach("register.committed")
+        log.info("model %s: version %d registered, package %s", name, version.version, made.digest[:12])
+        return version
+
+
+class _Sources:
+    """What the user named, made absolute and looked at before anything is started."""
+
+    def __init__(self, source: Path | str, samples: Path | None, lineage: Path | None) -> None:
+        text = str(source)
+        if "://" in text and not text.startswith("file://"):
+            raise InvalidInput(
+                f"source {text[:200]!r} is not supported: expected a SavedModel directory or a .keras file "
+                "on this machine"
+            )
+        self._source = Path(text.removeprefix("file://")).expanduser().absolute()
+        self._samples = None if samples is None else samples.expanduser().absolute()
+        self._lineage = None if lineage is None else lineage.expanduser().absolute()
+
+    def check(self) -> None:
+        for what, path in (("source", self._source), ("samples", self._samples), ("lineage", self._lineage)):
+            if path is not None and not path.exists():
+                raise NotFound(f"{what} {path} does not exist")
+        if self._lineage is not None:
+            try:
+                lineage_from_json(json.loads(self._lineage.read_bytes()))
+            except ValueError as error:
+                raise InvalidInput(f"lineage {self._lineage} is not readable JSON: {error}") from error
+
+    def spec(self, place: Staging) -> PrepareSpec:
+        return PrepareSpec(
+            source=str(self._source),
+            output=str(place.package),
+            samples=None if self._samples is None else str(self._samples),
+            lineage=None if self._lineage is None else str(self._lineage),
+        )
+
+
+def best_seconds_per_row(report: PlanReport) -> float | None:
+    """The cheapest measured row over all batch sizes, None when nothing was timed."""
+    return min((seconds / int(rows) for rows, seconds in report.seconds_per_run.items()), default=None)
+
+
+@contextmanager
+def disk_full_is_said(where: Path) -> Iterator[None]:
+    """A full disk or an exhausted quota becomes a sentence; other errors of the system rise as they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = os.statvfs(where)
+        raise Unavailable(
+            f"no space left on the disk of {where} ({free.f_bavail * free.f_frsize >> 20} MiB free); "
+            "nothing was registered. Free space and register again"
+        ) from error

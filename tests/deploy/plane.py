@@ -1,0 +1,142 @@
+"""A whole control plane in one event loop, with the fakes where the world would be. Tests speak to its HTTP API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from contracts.errors import Unavailable
+from deploy.commands import Commands
+from deploy.home import Home
+from deploy.http.app import application
+from deploy.http.facts import Parts
+from deploy.reconcile import Reconciler
+from deploy.registry.registry import Registry
+from deploy.store.database import sqlite_url
+from deploy.store.store import Store
+from deploy.telemetry import Observed, Telemetry
+from tests.fakes.clock import HandClock
+from tests.fakes.fleet import FakeFleet
+from tests.fakes.traffic import FakeTraffic
+
+BOUND = 20.0  # seconds after which a test that waits is wrong, never a measure
+
+
+@dataclass
+class Plane:
+    home: Home
+    store: Store
+    fleet: FakeFleet
+    traffic: FakeTraffic
+    clock: HandClock
+    reconciler: Reconciler
+    http: httpx.AsyncClient
+
+    async def post(self, path: str, **body: Any) -> httpx.Response:
+        return await self.http.post(f"/api/v1/models/{path}", json=body)
+
+    async def get(self, path: str) -> Any:
+        answer = await self.http.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def status(self, model: str = "m") -> Any:
+        return await self.get(f"/api/v1/models/{model}/status")
+
+    async def must(self, path: str, **body: Any) -> Any:
+        answer = await self.post(path, **body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def versions(self, model: str, count: int) -> None:
+        """Register versions that differ in nothing but number and digest."""
+        add_versions(self.store, model, count)
+
+
+def add_versions(store: Store, model: str, count: int) -> None:
+    for n in range(count):
+        store.add_version(
+            model,
+            digest=f"{n:064x}",
+            plan="litert",
+            source=f"/models/{n}",
+            lineage={},
+            seconds_per_row=0.001,
+            actor="test",
+            at=1.0,
+        )
+
+
+@asynccontextmanager
+async def plane(
+    path: Path,
+    *,
+    instantly: bool = True,
+    fleet: FakeFleet | None = None,
+    traffic: FakeTraffic | None = None,
+    ack_seconds: float = BOUND,
+    ticking: bool = True,
+) -> AsyncIterator[Plane]:
+    """A running control plane on `path`; a second one on the same path is a restart."""
+    home, clock = Home(path), HandClock()
+    store = Store(sqlite_url(home.state))
+    fleet, traffic = fleet or FakeFleet(instantly=instantly), traffic or FakeTraffic()
+    reconciler = Reconciler(
+        store=store, fleet=fleet, traffic=traffic, package_of=lambda d: str(home.package(d)), clock=clock
+    )
+    telemetry = Telemetry()
+    commands = Commands(
+        store=store,
+        fleet=fleet,
+        reconciler=reconciler,
+        clock=clock,
+        told=telemetry.commanded,
+        ack_seconds=ack_seconds,
+    )
+    telemetry.watch(lambda: Observed(store.deployments(), fleet.workers(), reconciler.applied_of, 1))
+    parts = Parts(
+        store=store,
+        registry=Registry(home, store, clock=clock),
+        fleet=fleet,
+        reconciler=reconciler,
+        commands=commands,
+        telemetry=telemetry,
+        clock=clock,
+        port=8080,
+        admin_port=8090,
+        envoy_state=lambda: "ready",
+        envoy_metrics=_gone,
+        worker_metrics=lambda _id: _gone(),
+    )
+    transport = httpx.ASGITransport(app=application(parts), raise_app_exceptions=False)
+    reconciler.first_table()
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090") as http:
+            running = asyncio.create_task(reconciler.run()) if ticking else None
+            try:
+                yield Plane(home, store, fleet, traffic, clock, reconciler, http)
+            finally:
+                if running is not None:
+                    running.cancel()
+                    await asyncio.gather(running, return_exceptions=True)
+    finally:
+        store.close()
+
+
+async def _gone() -> bytes:
+    raise Unavailable("nobody answers there")
+
+
+async def until(what: str, holds: Callable[[], Any]) -> Any:
+    """The first true value of `holds`, asked again whenever others ran."""
+    try:
+        async with asyncio.timeout(BOUND):
+            while not (value := holds()):
+                await asyncio.sleep(0.001)
+            return value
+    except TimeoutError:
+        raise AssertionError(f"never happened: {what}") from None
