@@ -29,6 +29,11 @@ class HealthRules:
     stuck_after: int = 30
     start_seconds: float = 300.0  # longest time from start to ready
 
+    def counted_age(self, age: float) -> float:
+        """How many seconds of the time to start an adopted process has used up. One that is older than that is not
+        new to being asked, and still gets as long as any silent process before it is replaced."""
+        return min(age, max(self.start_seconds - self.stuck_after * self.check_seconds, 0.0))
+
 
 @dataclass(frozen=True)
 class Health:

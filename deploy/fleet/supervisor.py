@@ -91,7 +91,7 @@ class Supervisor:
         it running. `age` is how many seconds ago an adopted process was started."""
         try:
             if adopted is not None:
-                self._take(adopted, age)
+                self._take(adopted, self._care.health.counted_age(age))
                 self._show(WorkerState.STARTING, "found running; asking whether it is ready")
             while not self._leaving.is_set():
                 death = await self._live_guarded()
