@@ -28,7 +28,8 @@ from contracts.errors import (
 from deploy.answers import History, Models, Overview, Status, Version, Versions
 
 READ_SECONDS = 10.0
-COMMAND_SECONDS = 600.0  # a deploy answers only once the version is warm; a large model loads for minutes
+COMMAND_SECONDS = 30.0  # longer than the control plane itself waits for Envoy
+DEPLOY_SECONDS = 1000.0  # a deploy answers only once the version is warm, and the control plane waits 15 minutes
 
 ERRORS: dict[str, type[TealError]] = {
     error.code: error
@@ -150,7 +151,8 @@ class Client:
         replicas: int | None = None,
         reason: str | None = None,
     ) -> Status:
-        return self._command(model, "deploy", version=version, strategy=strategy, replicas=replicas, reason=reason)
+        facts = {"version": version, "strategy": strategy, "replicas": replicas, "reason": reason}
+        return self._command(model, "deploy", DEPLOY_SECONDS, **facts)
 
     def weight(
         self, model: str, percent: float, *, reason: str | None = None, expected_revision: int | None = None
@@ -169,6 +171,12 @@ class Client:
     def undo(self, model: str, *, reason: str | None = None) -> Status:
         return self._command(model, "undo", reason=reason)
 
+    def pause(self, model: str, *, reason: str | None = None) -> Status:
+        return self._command(model, "pause", reason=reason)
+
+    def resume(self, model: str, *, reason: str | None = None) -> Status:
+        return self._command(model, "resume", reason=reason)
+
     def drain(self, model: str, version: int | None = None) -> Status:
         return self._command(model, "drain", version=version)
 
@@ -179,9 +187,9 @@ class Client:
     def _get(self, path: str, params: dict[str, int] | None = None) -> Any:
         return self._send("GET", path, params=params, seconds=READ_SECONDS)
 
-    def _command(self, model: str, verb: str, **facts: Any) -> Status:
+    def _command(self, model: str, verb: str, seconds: float = COMMAND_SECONDS, **facts: Any) -> Status:
         body = {key: value for key, value in facts.items() if value is not None}
-        answer: Status = self._send("POST", _path(model, verb), body={**body, "actor": self.actor})
+        answer: Status = self._send("POST", _path(model, verb), body={**body, "actor": self.actor}, seconds=seconds)
         return answer
 
     def _send(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from contracts.errors import Conflict, DeadlineExceeded
+from contracts.errors import DeadlineExceeded
 from contracts.traffic import as_number, parse_percent
 from deploy.answers import Place, Status
 from deploy.cli import connect, render, watching, words
@@ -25,8 +25,9 @@ def deploy(
     ] = None,
     *,
     strategy: Annotated[
-        Strategy, typer.Option(help="manual: stays at 0 % until you move it. direct: switches once it is warm.")
-    ] = Strategy.MANUAL,
+        Strategy | None,
+        typer.Option(help="manual: stays at 0 % until you move it; direct: switches once warm. manual if left out."),
+    ] = None,
     replicas: Annotated[
         int | None, typer.Option(min=1, max=64, help="Worker processes; as before if left out.", show_default=False)
     ] = None,
@@ -43,7 +44,7 @@ def deploy(
     A later one becomes the candidate. It takes no traffic until you move some, unless its strategy says otherwise."""
     target = connect.Target(home, server)
     with connect.client(target) as gateway, render.busy(f"{model}: loading, warming up, routing", quiet=as_json):
-        status = gateway.deploy(model, version, strategy=strategy.value, replicas=replicas, reason=reason)
+        status = gateway.deploy(model, version, strategy=strategy, replicas=replicas, reason=reason)
         deadline = time.monotonic() + WAIT_SECONDS
         while wait and not _all_ready(status):
             if time.monotonic() > deadline:
@@ -124,7 +125,9 @@ def pause(
     """Hold a rollout that moves by itself.
 
     Manual and direct ones do not move by themselves: for them this says so and changes nothing."""
-    _refuse_to_hold("pause", model, connect.Target(home, server))
+    with connect.client(connect.Target(home, server)) as gateway:
+        status = gateway.pause(model, reason=reason)
+    render.answer(status, as_json, words.after_move)
 
 
 def resume(
@@ -133,20 +136,9 @@ def resume(
     """Let a paused rollout go on.
 
     Manual and direct ones are never paused: for them this says so and changes nothing."""
-    _refuse_to_hold("resume", model, connect.Target(home, server))
-
-
-def _refuse_to_hold(verb: str, model: str, target: connect.Target) -> None:
-    with connect.client(target) as gateway:
-        status = gateway.status(model)
-    candidate = status["candidate"]
-    if candidate is None:
-        raise Conflict(f"{model} has no candidate, so there is nothing to {verb}; start one with: teal deploy {model}")
-    raise Conflict(
-        f"the rollout of {model} version {candidate['version']} is moved by hand and stays at "
-        f"{render.share(candidate['weight'])}, so there is nothing to {verb}; "
-        f"move it with: teal weight, promote or abort {model}"
-    )
+    with connect.client(connect.Target(home, server)) as gateway:
+        status = gateway.resume(model, reason=reason)
+    render.answer(status, as_json, words.after_move)
 
 
 def drain(

@@ -56,7 +56,7 @@ def request_body(value: Any, input_rank: Callable[[], int | None]) -> Any:
         return value if any(key in value for key in BODY_KEYS) else {"instances": [value]}
     if not isinstance(value, list):
         return {"instances": [value]}
-    if any(isinstance(row, dict) for row in value):
+    if not value or any(isinstance(row, dict) for row in value):
         return {"instances": value}
     rank = input_rank()
     return {"instances": [value] if rank is not None and _depth(value) == rank - 1 else value}

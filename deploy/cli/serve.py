@@ -16,9 +16,9 @@ def up(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT, admin_port: AdminPo
     """Run the gateway in the foreground.
 
     Ctrl-C drains and stops it. What was deployed comes back at the next start."""
+    _check_ports(port, admin_port)
     from deploy import control
 
-    _check_ports(port, admin_port)
     return control.run(home, port, admin_port)
 
 
@@ -31,9 +31,9 @@ def demo(
     """Train two models, serve them, shift traffic, look.
 
     Uses scikit-learn's handwritten digits. Leaves the gateway up; Ctrl-C drains and stops it."""
+    _check_ports(port, admin_port)
     from deploy.demo import tour
 
-    _check_ports(port, admin_port)
     return tour.run(home, port, admin_port, leave=leave)
 
 

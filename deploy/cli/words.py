@@ -11,7 +11,7 @@ from deploy.cli import render
 
 def after_deploy(status: Status) -> Iterable[RenderableType]:
     """The reason the control plane recorded, then what one can do next."""
-    yield _reason(status)
+    yield reason(status)
     model, candidate = status["model"], status["candidate"]
     if candidate is not None:
         yield f"  move traffic:  teal weight {model} 10"
@@ -23,7 +23,7 @@ def after_deploy(status: Status) -> Iterable[RenderableType]:
 
 def after_move(status: Status) -> Iterable[RenderableType]:
     """After weight, promote, abort, rollback, undo and drain: where traffic goes now, and the way back."""
-    yield _reason(status)
+    yield reason(status)
     shares = [
         f"version {where['version']} ({where['color']}) {render.share(where['weight'])}"
         for where in (status["live"], status["candidate"])
@@ -111,8 +111,11 @@ def _why(status: Status) -> Iterable[str]:
         yield f"  {rollout['state']}, {rollout['strategy']}: {rollout['reason']}"
 
 
-def _reason(status: Status) -> str:
-    rollout = status["rollout"]
+def reason(status: Status) -> str:
+    """Why the model stands as it does, in the control plane's words; when nothing is rolling out, how it stands."""
+    model, rollout, live = status["model"], status["rollout"], status["live"]
     if rollout is not None and rollout["reason"]:
-        return f"{status['model']}: {rollout['reason']}"
-    return f"{status['model']}: done"
+        return f"{model}: {rollout['reason']}"
+    if live is not None:
+        return f"{model}: version {live['version']} ({live['color']}) is live and takes all traffic"
+    return f"{model} is not served; its versions stay registered"

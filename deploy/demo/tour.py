@@ -1,0 +1,248 @@
+"""`teal demo`: from nothing to two versions of a digit classifier, live traffic moved between them, and back.
+
+`tour` is the table of contents; every chapter is a function below it, and none believes what it can check: at the end
+not one image may have gone unanswered.
+"""
+
+import json
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import Conflict, Internal
+from deploy.cli import failures, render, words
+from deploy.cli.options import DEFAULT_HOME
+from deploy.client import Client
+from deploy.demo import models
+from deploy.demo.gateway import GatewayProcess, check_port_free
+from deploy.demo.models import MODEL, Digits, Version
+from deploy.demo.story import Story
+from deploy.demo.tally import Tally, is_plausible, versions
+from deploy.demo.traffic import Traffic
+from deploy.home import Home
+from deploy.predictions import Predictions
+
+STEPS = (1.0, 10.0, 25.0, 50.0)  # percent
+IMAGES_AT_FIRST = 600
+IMAGES_PER_STEP = 900  # at the demo's rate three seconds: enough to see 1 % without waiting for it
+IMAGES_AFTER_MOVE = 300
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the demo runs."""
+
+    home: Path
+    port: int
+    admin_port: int
+
+    def options(self) -> str:
+        """What to add to a command so that it finds this gateway."""
+        return "" if self.home == DEFAULT_HOME else f" --home {self.home}"
+
+
+class DemoFailed(Internal):
+    """Something the demo promises did not come true."""
+
+
+def run(home: Path, port: int, admin_port: int, *, leave: bool) -> int:
+    """Run the demo; return its exit code. Ctrl-C and SIGTERM drain and stop what was started."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(Place(home, port, admin_port), leave)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _run(place: Place, leave: bool) -> int:
+    story = Story()
+    log = _check_free(place)
+    digits = models.prepare(place.home, story)
+    story.chapter("Start the gateway")
+    with GatewayProcess(place.home, place.port, place.admin_port, log) as gateway:
+        story.say(f"predictions on {gateway.url}, operating on {gateway.admin_url}")
+        try:
+            with Client(gateway.admin_url, actor="teal demo") as operator:
+                taken_over = tour(story, operator, gateway.url, digits)
+        except KeyboardInterrupt:
+            story.say("interrupted: draining and stopping the gateway")
+            raise
+        try:
+            _invite(story, place, gateway.url, digits, taken_over)
+            if leave:
+                return _finish(story, gateway)
+            code = gateway.wait()
+        except KeyboardInterrupt:
+            render.line()
+            return _finish(story, gateway)
+    raise DemoFailed(f"the gateway ended by itself with code {code}; its log is {log}")
+
+
+def tour(story: Story, operator: Client, url: str, digits: Digits) -> int | None:
+    """Deploy, move, promote, roll back, with images flowing all the while. Returns the version that was live before
+    the demo came, if there was one. Raises DemoFailed when a promise breaks."""
+    dense, conv = digits.dense, digits.conv
+    taken_over = _take_over(story, operator)
+    _deploy_first(story, operator, dense)
+    with Traffic(url, MODEL, digits.images) as traffic:
+        _watch_first(story, traffic, dense)
+        _deploy_candidate(story, operator, conv)
+        _move_by_hand(story, operator, traffic, dense, conv)
+        _promote(story, operator, traffic, conv)
+        _roll_back(story, operator, traffic, dense)
+    everything = Tally(traffic.answers())
+    _must(not everything.failures, f"{len(everything.failures)} images were not answered: {everything.failures[:1]}")
+    story.say(f"{len(everything):,} images asked, {len(everything):,} answered, 0 failed")
+    return taken_over
+
+
+def _check_free(place: Place) -> Path:
+    """Find out what would stop us before training, which takes longest. Returns where the gateway will log."""
+    home = Home(place.home)
+    running = home.gateway()
+    if running is not None:
+        raise Conflict(
+            f"a gateway already runs on {place.home} (pid {running.pid}); stop it first, or give the demo a home of "
+            "its own: teal demo --home DIR --port P --admin-port Q"
+        )
+    check_port_free(place.port, "--port")
+    check_port_free(place.admin_port, "--admin-port")
+    return home.logs / "demo-gateway.log"
+
+
+def _take_over(story: Story, operator: Client) -> int | None:
+    """A home that served digits before starts the story from the beginning."""
+    status = operator.status(MODEL)
+    if status["live"] is None and status["candidate"] is None:
+        return None
+    before = status["live"]
+    operator.drain(MODEL)
+    if before is None:
+        return None
+    story.say(f"version {before['version']} of {MODEL} was live on this home; it steps aside for the demo")
+    return before["version"]
+
+
+def _deploy_first(story: Story, operator: Client, dense: Version) -> None:
+    story.chapter(f"Deploy version {dense.number}, the dense network")
+    status = operator.deploy(MODEL, dense.number, reason="demo: the first version goes live by itself")
+    live = status["live"]
+    _must(live is not None and live["version"] == dense.number, f"version {dense.number} did not become live: {status}")
+    story.say(words.reason(status))
+
+
+def _watch_first(story: Story, traffic: Traffic, dense: Version) -> None:
+    with story.counting("test images", IMAGES_AT_FIRST) as progress:
+        seen = Tally(traffic.collect(IMAGES_AT_FIRST, progress))
+    _must(not seen.failures, f"{len(seen.failures)} of the first images were not answered: {seen.failures[:1]}")
+    story.say(
+        f"{len(seen)} test images it has never seen: {seen.accuracy(dense.number) or 0:.1f} % right, "
+        f"median {render.duration(seen.latency(0.5))}, p99 {render.duration(seen.latency(0.99))}, 0 failed"
+    )
+
+
+def _deploy_candidate(story: Story, operator: Client, conv: Version) -> None:
+    story.chapter(f"Deploy version {conv.number}, the convolutional network, beside it")
+    status = operator.deploy(MODEL, conv.number, strategy="manual", reason="demo: another network as candidate")
+    candidate = status["candidate"]
+    _must(
+        candidate is not None and candidate["version"] == conv.number,
+        f"version {conv.number} is no candidate: {status}",
+    )
+    story.say(words.reason(status))
+
+
+def _move_by_hand(story: Story, operator: Client, traffic: Traffic, dense: Version, conv: Version) -> None:
+    story.chapter(f"Move traffic to version {conv.number} by hand: teal weight {MODEL} PERCENT")
+    story.shares_heading(dense.number, conv.number)
+    for percent in STEPS:
+        operator.weight(MODEL, percent, reason=f"demo: {percent:g} %")
+        with story.counting(f"at {percent:g} %", IMAGES_PER_STEP) as progress:
+            step = Tally(traffic.collect(IMAGES_PER_STEP, progress))
+        story.shares(percent, step, Tally(traffic.answers()), dense.number, conv.number)
+        _must(not step.failures, f"at {percent:g} % {len(step.failures)} images failed: {step.failures[:1]}")
+        _must(
+            is_plausible(step.of(conv.number), len(step), percent),
+            f"asked for {percent:g} %, observed {step.share(conv.number)} %: the split is not what was set",
+        )
+
+
+def _promote(story: Story, operator: Client, traffic: Traffic, conv: Version) -> None:
+    story.chapter(f"Promote version {conv.number}: teal promote {MODEL}")
+    status = operator.promote(MODEL, reason="demo: it did well on half of the traffic")
+    story.say(words.reason(status))
+    _only(story, traffic, conv, "the promotion")
+
+
+def _roll_back(story: Story, operator: Client, traffic: Traffic, dense: Version) -> None:
+    story.chapter(f"And back, because going back must be instant: teal rollback {MODEL}")
+    started = time.perf_counter()
+    status = operator.rollback(MODEL, reason="demo: to show that it is instant")
+    seconds = time.perf_counter() - started
+    story.say(words.reason(status))
+    story.say(f"from the command to Envoy's acknowledgement: {render.duration(seconds)}")
+    _only(story, traffic, dense, "the rollback")
+
+
+def _only(story: Story, traffic: Traffic, expected: Version, after: str) -> None:
+    """Every image sent after an acknowledged move must be answered by the version it moved to."""
+    with story.counting(f"after {after}", IMAGES_AFTER_MOVE) as progress:
+        seen = Tally(traffic.collect(IMAGES_AFTER_MOVE, progress))
+    _must(not seen.failures, f"{len(seen.failures)} images failed after {after}: {seen.failures[:1]}")
+    strangers = versions(seen.answers) - {expected.number}
+    _must(not strangers, f"after {after} version {sorted(strangers)} still answered")
+    story.say(f"{len(seen)} images sent after it: all answered by version {expected.number}, 0 failed")
+
+
+def _invite(story: Story, place: Place, url: str, digits: Digits, taken_over: int | None) -> None:
+    """A line to paste, tried before it is shown, and what to do next."""
+    dense, conv, image = digits.dense, digits.conv, digits.images[0]
+    # Two decimals of each pixel: short enough to paste, and tried below.
+    row = [int(pixel) if pixel in (0.0, 1.0) else round(pixel, 2) for pixel in image.row]
+    body = json.dumps({"instances": [row]}, separators=(",", ":"))
+    with Predictions(url) as gateway:
+        scores = gateway.predict(f"/v1/models/{MODEL}", json.loads(body)).json()["predictions"][0]
+    story.chapter("Your turn")
+    story.say(f"A handwritten {image.digit}; the gateway sees a {scores.index(max(scores))}:")
+    render.line()
+    render.line(f"curl -s {url}/v1/models/{MODEL}:predict -d '{body}'")
+    render.line()
+    teal = _command()
+    rows = [
+        (f"{teal} status --watch{place.options()}", "live, candidate, weights, and why"),
+        (f"{teal} promote {MODEL}{place.options()}", f"version {conv.number} again: it is still warm"),
+        (f"{teal} rollback {MODEL}{place.options()}", f"and back to version {dense.number}"),
+        (f"{teal} history {MODEL}{place.options()}", "who did what, when and why"),
+        (f"{teal} models {MODEL}{place.options()}", "both versions, how they were made and measured"),
+    ]
+    if taken_over is not None and taken_over not in (dense.number, conv.number):
+        command = f"{teal} deploy {MODEL} {taken_over} --strategy direct{place.options()}"
+        rows.append((command, "what was live before the demo"))
+    width = max(len(command) for command, _ in rows)
+    for command, meaning in rows:
+        story.say(f"{command.ljust(width)}  {meaning}")
+
+
+def _finish(story: Story, gateway: GatewayProcess) -> int:
+    story.say("draining and stopping the gateway")
+    code = gateway.stop()
+    if code != 0:
+        raise DemoFailed(f"the gateway stopped with code {code} instead of 0; its log is {gateway.log}")
+    story.say("stopped; nothing is left running")
+    return failures.OK
+
+
+def _command() -> str:
+    """How to type `teal` here: by name when it is on the path, else by the file that runs now."""
+    if shutil.which("teal") is not None:
+        return "teal"
+    script = Path(sys.argv[0])
+    return str(script) if script.name == "teal" else f"{sys.executable} -m deploy.cli.main"
+
+
+def _must(true: bool, sentence: str) -> None:
+    if not true:
+        raise DemoFailed(f"the demo broke a promise: {sentence}")
