@@ -41,11 +41,16 @@ class Infer:
     wanted: tuple[str, ...] | None
 
 
+def default_signature(signatures: tuple[Signature, ...]) -> Signature:
+    """The protocol knows one signature per model: `serving_default`, or the first where none has that name."""
+    return next((s for s in signatures if s.name == DEFAULT_SIGNATURE), signatures[0])
+
+
 class V2Codec:
-    """Reads infer bodies against the model's default signature (or its first one, where none has that name)."""
+    """Reads infer bodies against a model's default signature."""
 
     def __init__(self, signatures: tuple[Signature, ...]) -> None:
-        self.signature = next((s for s in signatures if s.name == DEFAULT_SIGNATURE), signatures[0])
+        self.signature = default_signature(signatures)
         self._columns = {spec.name: Column(spec, self.signature.batched) for spec in self.signature.inputs}
         self._outputs = frozenset(spec.name for spec in self.signature.outputs)
 

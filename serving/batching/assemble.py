@@ -1,0 +1,49 @@
+"""Joins callers' rows into one batch and cuts the answers apart again. Knows neither clocks nor futures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from contracts.errors import Internal
+from serving.engine.base import Array, Tensors
+
+
+def join(parts: Sequence[Tensors]) -> dict[str, Array]:
+    """One batch from several callers' inputs: same names, dtypes and row shapes, rows in the callers' order."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def cut(outputs: Tensors, rows: Sequence[int]) -> list[dict[str, Array]]:
+    """The answers of one run, caller by caller. `rows` are the callers' row counts in the order they were joined.
+
+    Raises Internal when an output does not have exactly one row for each row that went in: then nobody can know
+    whose row is whose, and no caller may get any."""
+    expected = sum(rows)
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != expected:
+            got = "no rows at all" if array.ndim == 0 else f"{len(array)} rows"
+            raise Internal(f"the model answered {expected} rows with {got} of output {name!r}")
+    if len(rows) == 1:
+        return [dict(outputs)]
+    pieces: list[dict[str, Array]] = []
+    start = 0
+    for count in rows:
+        pieces.append({name: array[start : start + count] for name, array in outputs.items()})
+        start += count
+    return pieces
+
+
+def split(inputs: Tensors, rows: int, at_most: int) -> list[tuple[dict[str, Array], int]]:
+    """Inputs of more rows than one run may have → pieces of at most `at_most` rows, with their row counts."""
+    pieces = []
+    for start in range(0, rows, at_most):
+        stop = min(start + at_most, rows)
+        pieces.append(({name: array[start:stop] for name, array in inputs.items()}, stop - start))
+    return pieces
+
+
+def shape_key(signature: str, inputs: Tensors) -> tuple[object, ...]:
+    """What two callers must have in common to share a batch: signature, and each input's dtype and row shape."""
+    return (signature, *[(array.dtype, array.shape[1:]) for array in inputs.values()])

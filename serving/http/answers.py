@@ -1,0 +1,35 @@
+"""What goes back: status, body and the headers that are special to one answer."""
+
+from dataclasses import dataclass
+
+from contracts.errors import TealError, TooLarge, Unavailable
+from serving.codec.render import dump
+from serving.http.errors import status_of
+
+Header = tuple[bytes, bytes]
+
+CLOSE: Header = (b"connection", b"close")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer without the headers that every answer has."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: tuple[Header, ...] = ()
+
+
+def error_answer(error: TealError) -> Answer:
+    """The answer for an error of the tree, in the one form both protocols use."""
+    headers: tuple[Header, ...] = ()
+    if isinstance(error, Unavailable):
+        headers = ((b"retry-after", b"%d" % max(1, round(error.retry_after))),)
+    elif isinstance(error, TooLarge):
+        headers = (CLOSE,)  # the rest of the body is not read, so nothing can follow it
+    return Answer(status_of(error), error_body(error.message), headers=headers)
+
+
+def error_body(message: str) -> bytes:
+    return b'{"error":' + dump(message) + b"}"

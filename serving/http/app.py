@@ -1,0 +1,172 @@
+"""The worker's ASGI application: from a path to an answer, without a framework on the way.
+
+`_predict` is the hot path and the table of contents of a prediction: deadline, body, decode, compute, encode, answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.clock import Clock
+from contracts.errors import Internal, TealError, Unavailable
+from contracts.limits import Limits
+from contracts.metrics import Outcome
+from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
+from contracts.signature import Signature
+from serving.batching.batcher import MicroBatcher
+from serving.batching.tickets import Outputs
+from serving.codec import v1, v2
+from serving.http.answers import CLOSE, Answer, Header, error_answer, error_body
+from serving.http.errors import outcome_of, rejected_reason
+from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
+from serving.http.pages import Pages
+from serving.http.routes import Page, WrongVerb, hot_paths, resolve
+from serving.state import Identity, Stage, State
+from serving.telemetry import Telemetry
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+_REQUEST_ID = HEADER_REQUEST_ID.encode()
+_LEAVING = (Stage.DRAINING, Stage.BROKEN)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded, warm model: what predictions need."""
+
+    signatures: tuple[Signature, ...]
+    v1: v1.V1Codec
+    v2: v2.V2Codec
+    batcher: MicroBatcher
+
+
+class App:
+    """One version of one model over HTTP. `served` is set once the model is warm; until then predictions get 503."""
+
+    def __init__(
+        self, *, identity: Identity, state: State, telemetry: Telemetry, clock: Clock, limits: Limits, pages: Pages
+    ) -> None:
+        self.served: Served | None = None
+        self._identity = identity
+        self._version = str(identity.version)
+        self._state = state
+        self._telemetry = telemetry
+        self._clock = clock
+        self._limits = limits
+        self._pages = pages
+        self._hot = hot_paths(identity.model, identity.version)
+        self._headers: tuple[Header, ...] = (
+            (HEADER_MODEL.encode(), identity.model.encode()),
+            (HEADER_VERSION.encode(), self._version.encode()),
+            (HEADER_COLOR.encode(), identity.color.value.encode()),
+        )
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"this server speaks HTTP only, got {scope['type']}")
+        head: Head = dict(scope["headers"])
+        page = self._hot.get(scope["path"])
+        if page is not None and scope["method"] == "POST":
+            await self._predict(page, head, receive, send)
+        else:
+            await self._other(scope["method"], scope["path"], head, receive, send)
+
+    async def _predict(self, page: Page, head: Head, receive: Receive, send: Send) -> None:
+        started = self._clock.monotonic()
+        try:
+            served = self._ready()
+            allowed = seconds_allowed(head, self._limits)
+            body = await read_body(receive, head, self._limits.json_body, allowed)
+            call = _Call(started + allowed, receive)
+            if page is Page.V1_PREDICT:
+                predict = served.v1.read(body)
+                payload = v1.write(predict, await self._compute(served, predict, call))
+            else:
+                infer = served.v2.read(body)
+                outputs = await self._compute(served, infer, call)
+                payload = v2.write(self._identity.model, self._version, infer, outputs)
+            answer = Answer(200, payload)
+        except ClientGone:
+            self._telemetry.answered(Outcome.CANCELLED, self._clock.monotonic() - started)
+            return
+        except TealError as error:
+            answer = self._refusal(error)
+        except Exception as error:
+            _log.exception("a prediction failed in a way nobody foresaw")
+            answer = self._refusal(Internal(f"something went wrong in this worker: {type(error).__name__}"))
+        self._telemetry.answered(outcome_of(answer.status), self._clock.monotonic() - started)
+        await self._send(send, head, answer)
+
+    async def _compute(self, served: Served, request: "v1.Predict | v2.Infer", call: "_Call") -> Outputs:
+        """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue."""
+        self._telemetry.rows += request.rows
+        batcher = served.batcher
+        outputs = batcher.compute_now(request.signature, request.inputs, request.rows, call.deadline)
+        if outputs is not None:
+            return outputs
+        future = batcher.submit(request.signature, request.inputs, request.rows, call.deadline)
+        watcher = asyncio.get_running_loop().create_task(_leave_with(call.receive, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if watcher.done():
+                raise ClientGone from None
+            raise
+        finally:
+            watcher.cancel()
+
+    def _refusal(self, error: TealError) -> Answer:
+        if (reason := rejected_reason(error)) is not None:
+            self._telemetry.refused(reason)
+        return error_answer(error)
+
+    async def _other(self, method: str, path: str, head: Head, receive: Receive, send: Send) -> None:
+        """Everything that is not on a hot path: other spellings of predictions, and the pages about the model."""
+        try:
+            page = resolve(method, path, self._identity.model, self._identity.version)
+            if page in (Page.V1_PREDICT, Page.V2_INFER):
+                await self._predict(page, head, receive, send)
+                return
+            answer = self._pages.render(page)
+        except WrongVerb as wrong:
+            body = error_body(f"this path is for {wrong.allowed}, got {method[:20]}")
+            answer = Answer(405, body, headers=((b"allow", wrong.allowed.encode()),))
+        except TealError as error:
+            answer = error_answer(error)
+        await self._send(send, head, answer)
+
+    def _ready(self) -> Served:
+        if self.served is None or self._state.stage is Stage.BROKEN:
+            raise Unavailable(f"this worker is not ready: {self._state.reason}")
+        return self.served
+
+    async def _send(self, send: Send, head: Head, answer: Answer) -> None:
+        headers = [
+            *self._headers,
+            (_REQUEST_ID, request_id(head)),
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            *answer.headers,
+        ]
+        if self._state.stage in _LEAVING and CLOSE not in answer.headers:
+            headers.append(CLOSE)  # the next request of this connection had better go elsewhere
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The caller's side of a request: until when, and where news of the caller comes from."""
+
+    deadline: float
+    receive: Receive
+
+
+async def _leave_with(receive: Receive, future: "asyncio.Future[Outputs]") -> None:
+    """Cancel the caller's ticket when the caller hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    future.cancel()

@@ -1,0 +1,105 @@
+"""What arrives: deadline, request id and body, each checked against its limit before it costs anything."""
+
+import asyncio
+import itertools
+import math
+import os
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from contracts.errors import DeadlineExceeded, InvalidInput, TooLarge, UnsupportedMedia
+from contracts.limits import Limits
+from contracts.names import HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Head = Mapping[bytes, bytes]
+
+_REQUEST_ID = HEADER_REQUEST_ID.encode()
+_TIMEOUT_MS = HEADER_TIMEOUT_MS.encode()
+_LONGEST_ID = 128
+_unique = itertools.count()
+_prefix = os.urandom(8).hex()
+
+
+class ClientGone(Exception):
+    """The caller left; there is nobody to answer."""
+
+
+def request_id(head: Head) -> bytes:
+    """The caller's request id, or one of ours when there is none or it is unreasonably long."""
+    given = head.get(_REQUEST_ID)
+    if given and len(given) <= _LONGEST_ID:
+        return given
+    return f"{_prefix}-{next(_unique):x}".encode()
+
+
+def seconds_allowed(head: Head, limits: Limits) -> float:
+    """How long the caller waits: x-teal-timeout-ms, at most the limit. Raises InvalidInput for what is no finite
+    number and DeadlineExceeded when nothing is left."""
+    given = head.get(_TIMEOUT_MS)
+    if given is None:
+        return limits.request_seconds
+    try:
+        milliseconds = float(given)
+    except ValueError:
+        milliseconds = math.nan
+    if not math.isfinite(milliseconds) or b"_" in given:
+        shown = given[:40].decode("ascii", "backslashreplace")
+        raise InvalidInput(f"{HEADER_TIMEOUT_MS} is {shown!r}: expected a number of milliseconds")
+    if milliseconds <= 0:
+        raise DeadlineExceeded("the request's time was over when it arrived")
+    return min(milliseconds / 1000.0, limits.request_seconds)
+
+
+async def read_body(receive: Receive, head: Head, limit: int, seconds: float) -> bytes:
+    """The whole body, decoded. Raises TooLarge before reading when the declared length is over `limit` bytes and as
+    soon as the bytes are, UnsupportedMedia, InvalidInput, DeadlineExceeded after `seconds`, ClientGone."""
+    encoding = head.get(b"content-encoding")
+    if encoding is not None and encoding.lower() not in (b"gzip", b"identity"):
+        raise UnsupportedMedia("Content-Encoding must be gzip or identity")
+    if int(head.get(b"content-length", 0)) > limit:  # digits only: the HTTP parser has refused anything else
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message["body"]
+    if message["more_body"]:
+        try:
+            async with asyncio.timeout(seconds):
+                body = await _read_rest(receive, body, limit)
+        except TimeoutError:
+            raise DeadlineExceeded("the request's time was over before its body had arrived") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return _gunzip(body, limit) if encoding is not None and encoding.lower() == b"gzip" else body
+
+
+async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
+    body, more = bytearray(first), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message["body"]
+        more = message["more_body"]
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        decoded = decoder.decompress(body, limit + 1)
+    except zlib.error:
+        raise InvalidInput("the body is not gzip, as its Content-Encoding says") from None
+    if len(decoded) > limit:
+        raise _too_large(limit)
+    if not decoder.eof:
+        raise InvalidInput("the gzip body ends too early")
+    return decoded
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is over the limit of {limit} bytes: send fewer rows at a time")

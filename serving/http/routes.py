@@ -1,0 +1,104 @@
+"""Which path means what: TensorFlow Serving's and the Open Inference Protocol's URLs, as values.
+
+Envoy has chosen this worker already; here it is only checked that the URL names what this worker serves.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from contracts.errors import InvalidInput, NotFound, Unsupported
+from contracts.names import MAX_VERSION
+from contracts.worker import PATH_LIVE, PATH_METRICS, PATH_READY, PATH_WORKER
+
+
+class Page(Enum):
+    V1_PREDICT = auto()
+    V1_STATUS = auto()
+    V1_METADATA = auto()
+    V2_INFER = auto()
+    V2_SERVER = auto()
+    V2_MODEL = auto()
+    V2_MODEL_READY = auto()
+    LIVE = auto()
+    READY = auto()
+    METRICS = auto()
+    WORKER = auto()
+
+
+@dataclass(frozen=True)
+class WrongVerb(Exception):
+    """The path is right and the method is not."""
+
+    allowed: str
+
+
+_V1 = re.compile(
+    r"/v1/models/(?P<model>[^/:]+)(?:/(?P<by>versions|labels)/(?P<which>[^/:]+))?(?P<end>:[^/:]+|/metadata)?",
+    re.IGNORECASE,
+)
+_V2 = re.compile(r"/v2/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<end>/infer|/ready)?")
+_FIXED = {
+    "/v2": Page.V2_SERVER,
+    PATH_LIVE: Page.LIVE,
+    PATH_READY: Page.READY,
+    PATH_METRICS: Page.METRICS,
+    PATH_WORKER: Page.WORKER,
+}
+
+
+def hot_paths(model: str, version: int) -> dict[str, Page]:
+    """The paths predictions usually come by: found without parsing."""
+    return {
+        f"/v1/models/{model}:predict": Page.V1_PREDICT,
+        f"/v1/models/{model}/versions/{version}:predict": Page.V1_PREDICT,
+        f"/v2/models/{model}/infer": Page.V2_INFER,
+        f"/v2/models/{model}/versions/{version}/infer": Page.V2_INFER,
+    }
+
+
+def resolve(method: str, path: str, model: str, version: int) -> Page:
+    """The page a request asks for. Raises InvalidInput for anything odd under /v1, as TensorFlow Serving answers 400
+    there; NotFound for another model or version and unknown paths; Unsupported for classify and regress; WrongVerb."""
+    if path[:4].lower() == "/v1/":
+        return _resolve_v1(method, path, model, version)
+    page, verb = _FIXED.get(path.rstrip("/") if path.startswith("/v2") else path), "GET"
+    if page is None and (match := _V2.fullmatch(path)) is not None:
+        _check_served(match["model"], match["version"], model, version)
+        page = {None: Page.V2_MODEL, "/ready": Page.V2_MODEL_READY, "/infer": Page.V2_INFER}[match["end"]]
+        verb = "POST" if page is Page.V2_INFER else "GET"
+    if page is None:
+        raise NotFound("there is nothing at this path; predictions are under /v1/models and /v2/models")
+    if method != verb:
+        raise WrongVerb(verb)
+    return page
+
+
+def _resolve_v1(method: str, path: str, model: str, version: int) -> Page:
+    match = _V1.fullmatch(path)
+    if match is None:
+        raise InvalidInput("malformed request: expected /v1/models/NAME[/versions/N|/labels/LABEL][:predict|/metadata]")
+    by, which, end = match["by"], match["which"], match["end"] or ""
+    wanted = None
+    if by is not None and by.lower() == "versions":
+        if not (which.isascii() and which.isdigit()) or int(which[:20]) > MAX_VERSION:
+            raise InvalidInput("malformed request: a version is a whole number")
+        wanted = which
+    if end.startswith(":"):
+        if method != "POST" or end not in (":predict", ":classify", ":regress"):
+            raise InvalidInput("malformed request: expected POST to :predict, :classify or :regress")
+        _check_served(match["model"], wanted, model, version)
+        if end != ":predict":
+            raise Unsupported(f"{end[1:]} is not served yet: use :predict")
+        return Page.V1_PREDICT
+    if method != "GET":
+        raise InvalidInput("malformed request: status and metadata are read with GET")
+    _check_served(match["model"], wanted, model, version)
+    return Page.V1_METADATA if end else Page.V1_STATUS
+
+
+def _check_served(model: str, version: str | None, served: str, served_version: int) -> None:
+    if model != served:
+        raise NotFound(f"no model of this name here: this worker serves {served}")
+    if version is not None and version.lstrip("0") != str(served_version):
+        raise NotFound(f"no such version of {served} here: this worker serves version {served_version}")
