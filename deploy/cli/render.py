@@ -51,7 +51,14 @@ def note(sentence: str) -> None:
 
 
 def show(renderable: RenderableType) -> None:
-    console().print(renderable)
+    screen = console()
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as written:
+        screen.print(renderable)
+    # Tables pad their last column; nobody wants that in a pipe.
+    sys.stdout.write("".join(f"{row.rstrip()}\n" for row in written.get().splitlines()))
 
 
 def json_value(value: Any) -> None:

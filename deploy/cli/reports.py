@@ -27,7 +27,7 @@ def models(seen: Models) -> Iterable[RenderableType]:
 def versions(seen: Versions, manifests: Mapping[int, Manifest]) -> Iterable[RenderableType]:
     """The versions of one model, and for each how its plans did; `manifests` holds what could be read."""
     yield render.table(
-        ["version", "role", "place", "weight", "plan", "per row", "digest", "registered", "source"],
+        ["version", "role", "place", "weight", "plan", "per row", "digest"],
         [
             [
                 str(v["version"]),
@@ -37,8 +37,6 @@ def versions(seen: Versions, manifests: Mapping[int, Manifest]) -> Iterable[Rend
                 v["plan"],
                 render.duration(v.get("seconds_per_row")),
                 render.digest(v["digest"]),
-                render.when(v.get("registered_at")),
-                v.get("source") or "-",
             ]
             for v in seen["versions"]
         ],
@@ -46,6 +44,7 @@ def versions(seen: Versions, manifests: Mapping[int, Manifest]) -> Iterable[Rend
     for v in seen["versions"]:
         yield ""
         yield Text(f"version {v['version']}", "bold")
+        yield f"  registered: {render.when(v.get('registered_at'))} from {v.get('source')}"
         yield from lineage(v.get("lineage") or {})
         if v["version"] in manifests:
             yield plans(manifests[v["version"]])
@@ -64,7 +63,7 @@ def version(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
         "prepared with": ", ".join(f"{k} {v}" for k, v in sorted(manifest.prepared_with.items())) or "-",
         "files": f"{len(manifest.files)}, {sum(f.size for f in manifest.files) / 1024:,.0f} KiB together",
     }
-    yield render.table(["", ""], [[f"  {key}", value] for key, value in facts.items()])
+    yield from (f"  {key}: {value}" for key, value in facts.items())
     yield from lineage(seen.get("lineage") or {})
     for signature in manifest.signatures:
         yield f"  signature {signature.name}{'' if signature.batched else ' (rows are not joined into batches)'}"
@@ -72,6 +71,7 @@ def version(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
         yield from (f"    gives {spec.name}: {spec}" for spec in signature.outputs)
     yield plans(manifest)
     yield from (f"  {plan.name}, {plan.status}: {plan.reason}" for plan in manifest.plans)
+    yield speeds(manifest)
 
 
 def registered(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
@@ -84,21 +84,42 @@ def registered(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
 
 
 def plans(manifest: Manifest) -> RenderableType:
-    """Speed by batch size and error against TensorFlow, one line a plan, the chosen one first."""
-    ordered = sorted(manifest.plans, key=lambda plan: plan.name != manifest.plan)
-    sizes = sorted({size for plan in ordered for size in plan.seconds_per_run}, key=int)
+    """Speed at the smallest, a middle and the largest batch, and error against TensorFlow; the chosen plan first."""
+    ordered = _ordered(manifest)
+    sizes = _sizes(ordered)
+    shown = sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]}, key=int) if sizes else []
     return render.table(
-        ["  plan", "result", *(f"batch {size}" for size in sizes), "largest error", "changed classes", "rows checked"],
+        ["  plan", "result", *(f"batch {size}" for size in shown), "error", "flips", "rows"],
         [
             [
                 f"  {plan.name}",
                 plan.status,
-                *(render.duration(plan.seconds_per_run.get(size)) for size in sizes),
+                *(render.duration(plan.seconds_per_run.get(size)) for size in shown),
                 *_accuracy(plan),
             ]
             for plan in ordered
         ],
     )
+
+
+def speeds(manifest: Manifest) -> RenderableType:
+    """The median time of one run at every batch size that was measured, plan beside plan."""
+    ordered = _ordered(manifest)
+    return render.table(
+        ["  batch", *(plan.name for plan in ordered)],
+        [
+            [f"  {size}", *(render.duration(plan.seconds_per_run.get(size)) for plan in ordered)]
+            for size in _sizes(ordered)
+        ],
+    )
+
+
+def _ordered(manifest: Manifest) -> list[PlanReport]:
+    return sorted(manifest.plans, key=lambda plan: plan.name != manifest.plan)
+
+
+def _sizes(reports: Iterable[PlanReport]) -> list[str]:
+    return sorted({size for plan in reports for size in plan.seconds_per_run}, key=int)
 
 
 def lineage(known: Mapping[str, Any]) -> Iterable[str]:
@@ -120,6 +141,7 @@ def history(seen: History) -> Iterable[RenderableType]:
 
 
 def _accuracy(plan: PlanReport) -> tuple[str, str, str]:
+    """Largest error, classes that came out differently, rows compared."""
     if plan.rows_checked is None:
         return "-", "-", "-"
     error = "-" if plan.max_abs_error is None else f"{plan.max_abs_error:.2g}"

@@ -1,0 +1,97 @@
+"""Documents that cannot drift: generated pages equal what the code says, and every command shown exists."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from contracts.limits import Limits
+from contracts.metrics import CONTROL_METRICS, WORKER_METRICS
+from deploy.cli.main import app
+from deploy.cli.reference import PAGES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:teal|make) [^`]+)`")
+
+
+def shown(program: str) -> Iterator[list[str]]:
+    """The words of every line of the README that runs `program`, in code blocks and in running text."""
+    lines = [line for block in BLOCK.findall(README) for line in block.replace("\\\n", " ").splitlines()]
+    for text in [*lines, *INLINE.findall(README)]:
+        words = shlex.split(text, comments=True)
+        if words and words[0] == program:
+            yield [word for word in words[1:] if word != "&"]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_a_generated_page_is_what_the_code_says(page: str) -> None:
+    written = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert written == PAGES[page](), f"docs/{page} is out of date: run make docs"
+
+
+def test_every_limit_stands_in_its_page() -> None:
+    page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    for name in Limits.__dataclass_fields__:
+        assert f"`{name}`" in page
+
+
+def test_every_metric_stands_in_its_page() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for metric in (*WORKER_METRICS, *CONTROL_METRICS):
+        assert f"`{metric.name}`" in page
+
+
+@pytest.mark.parametrize("words", list(shown("teal")), ids=" ".join)
+def test_every_command_of_the_readme_parses(words: list[str]) -> None:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    name, *rest = words
+    assert name in group.commands, f"the README shows teal {name}, which does not exist"
+    with group.make_context("teal", [], resilient_parsing=True) as context:
+        # Parses names, flags and values as the shell would hand them over, and runs nothing. `teal pause` alone is
+        # a mention, not a line to type.
+        if rest:
+            group.commands[name].make_context(name, list(rest), parent=context)
+
+
+def test_the_readme_shows_what_a_newcomer_types() -> None:
+    seen = {words[0] for words in shown("teal")}
+    assert {"up", "register", "deploy", "weight", "promote", "rollback", "status", "history", "predict"} <= seen
+
+
+@pytest.mark.parametrize("words", list(shown("make")), ids=" ".join)
+def test_every_make_target_of_the_readme_exists(words: list[str]) -> None:
+    assert re.search(rf"^{words[0]}:", MAKEFILE, re.MULTILINE)
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_readme_stays_short() -> None:
+    assert len(README.splitlines()) < 200
+
+
+def test_ci_calls_make_test_and_nothing_else() -> None:
+    commands = [
+        line
+        for line in (ROOT / ".ci" / "run").read_text().splitlines()
+        if line and not line.startswith("#") and not line.startswith(("set ", "cd "))
+    ]
+    assert commands == ["exec make test"]
+
+
+def test_no_machine_or_registry_stands_in_the_lock_files() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert not re.search(r"(^|\s)/\w", text)
+        assert text.count("==") <= text.count("--hash=sha256:")
