@@ -18,7 +18,9 @@ from deploy.rollout.rules import WARMING_SECONDS, Decision, decide
 from deploy.store.records import Version
 from deploy.store.store import Store, unknown_version
 
-ACK_SECONDS = 15.0  # an API command waits this long for Envoy; acknowledgements take milliseconds when Envoy is there
+# An API command waits this long for Envoy. Acknowledgements take milliseconds; what may take its time is that requests
+# under way on a version that lost its traffic end, which the router waits for 35 s at most.
+ACK_SECONDS = 50.0
 WARM_SECONDS = WARMING_SECONDS + 30.0  # a deploy waits as long as warming may take
 
 Meaning = Callable[[Deployment, tuple[Version, ...]], Command]

@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 ACTOR = "teal"  # who moves a rollout when no operator did
 TICK_SECONDS = 1.0  # deadlines and undo windows are looked at this often; everything else rings at once
 RETRY_SECONDS = (0.2, 2.0)  # first and longest pause after a failed publish
+UNDISTURBED_SECONDS = 2.0  # what a publish gets before newer facts may overtake it
+
+
+class _Overtaken(Exception):
+    """A publish was given up for a newer one."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +175,30 @@ class Reconciler:
         if table != self._table:
             routed = self._routes_of(deployments)
             self._routed = joined(routed, self._routed)  # from now until the answer, Envoy may use either table
-            await self._traffic.publish(table)
+            await self._publish(table)
             self._table, self._routed = table, routed
         self._note_applied(deployments)
         await self._fleet.converge(wanted)
+
+    async def _publish(self, table: RoutingTable) -> None:
+        """Publish, unless the world moves on meanwhile: waiting for old requests to end may take half a minute, and a
+        restarted worker or a rollback must not. A publish may be cancelled at any time, so it is, and the next tick
+        publishes what holds then. Raises _Overtaken in that case."""
+        publishing = asyncio.create_task(self._publish_to_end(table), name="publish")
+        overtaking = asyncio.create_task(self._bell.wait(), name="overtaking")
+        try:
+            await asyncio.wait({publishing}, timeout=UNDISTURBED_SECONDS)
+            await asyncio.wait({publishing, overtaking}, return_when=asyncio.FIRST_COMPLETED)
+            if not publishing.done():
+                raise _Overtaken
+            publishing.result()
+        finally:
+            publishing.cancel()
+            overtaking.cancel()
+            await asyncio.gather(publishing, overtaking, return_exceptions=True)
+
+    async def _publish_to_end(self, table: RoutingTable) -> None:
+        await self._traffic.publish(table)
 
     def _routes_of(self, deployments: tuple[Deployment, ...]) -> tuple[Placement, ...]:
         return tuple(
@@ -193,6 +218,8 @@ class Reconciler:
             await self.tick()
             self._failures = 0
             self._finished = self._begun
+        except _Overtaken:
+            log.info("a publish was still waiting for old requests when something else happened; publishing again")
         except TealError as error:
             self._failures += 1
             self._problem = error.message

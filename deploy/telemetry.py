@@ -3,10 +3,11 @@
 Gauges are read from the present state when somebody scrapes, so they cannot go stale or outlive a version.
 """
 
+import logging
 from collections import Counter as Tally
 from collections.abc import Callable, Collection, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +17,8 @@ from deploy.ports import WorkerState, WorkerStatus
 from deploy.reconcile import AppliedModel
 from deploy.rollout.deployment import Deployment
 from deploy.rollout.events import Verb
+
+log = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -34,6 +37,7 @@ class Telemetry:
             buckets=metrics.XDS_ACK_SECONDS.buckets,
             registry=self._registry,
         )
+        self._nodes = Gauge(metrics.XDS_NODES.name, metrics.XDS_NODES.help, registry=self._registry)
         self._restarts_seen: dict[str, int] = {}
 
     def watch(self, observed: "Callable[[], Observed]") -> None:
@@ -48,9 +52,14 @@ class Telemetry:
         """Envoy acknowledged a configuration of `kind`."""
         self._acks.labels(kind).observe(seconds)
 
-    def refused(self, kind: str) -> None:
-        """Envoy refused a configuration of `kind`."""
+    def refused(self, kind: str, words: str) -> None:
+        """Envoy refused a configuration of `kind`; its words are in the log and in the status, not in a label."""
         self._nacks.labels(kind).inc()
+        log.error("Envoy refused %s: %s", kind, words)
+
+    def connected(self, nodes: int) -> None:
+        """So many Envoys are connected now."""
+        self._nodes.set(nodes)
 
     def envoy_restarted(self) -> None:
         self._envoy_restarts.inc()
@@ -80,12 +89,10 @@ class Observed:
         deployments: Collection[Deployment],
         workers: Collection[WorkerStatus],
         applied: Callable[[str], AppliedModel | None],
-        envoys: int | None,
     ) -> None:
         self.deployments = deployments
         self.workers = workers
         self.applied = applied
-        self.envoys = envoys
 
 
 class _Present(Collector):
@@ -93,17 +100,13 @@ class _Present(Collector):
         self._observed = observed
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [_family(m) for m in (metrics.SLOT_INFO, metrics.WEIGHT_RATIO, metrics.WORKERS, metrics.XDS_NODES)]
+        return [_family(m) for m in (metrics.SLOT_INFO, metrics.WEIGHT_RATIO, metrics.WORKERS)]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         now = self._observed()
         yield _slots(now)
         yield _weights(now)
         yield _workers(now)
-        nodes = _family(metrics.XDS_NODES)
-        if now.envoys is not None:  # unknown is not zero
-            nodes.add_metric([], now.envoys)
-        yield nodes
 
 
 def _slots(now: Observed) -> GaugeMetricFamily:

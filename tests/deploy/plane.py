@@ -97,7 +97,7 @@ async def plane(
         told=telemetry.commanded,
         ack_seconds=ack_seconds,
     )
-    telemetry.watch(lambda: Observed(store.deployments(), fleet.workers(), reconciler.applied_of, 1))
+    telemetry.watch(lambda: Observed(store.deployments(), fleet.workers(), reconciler.applied_of))
     parts = Parts(
         store=store,
         registry=Registry(home, store, clock=clock),
@@ -135,7 +135,7 @@ async def until(what: str, holds: Callable[[], Any]) -> Any:
     """The first true value of `holds`, asked again whenever others ran."""
     try:
         async with asyncio.timeout(BOUND):
-            while not (value := holds()):
+            while not (value := holds()):  # noqa: ASYNC110 - `holds` asks the outside, nobody rings
                 await asyncio.sleep(0.001)
             return value
     except TimeoutError:

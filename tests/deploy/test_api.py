@@ -10,6 +10,8 @@ import pytest
 
 from tests.deploy.plane import Plane, plane, until
 
+VERBS = ("deploy", "weight", "promote", "abort", "rollback", "undo", "drain")
+
 
 def drive(path: Path, story: Callable[[Plane], Awaitable[None]], **options: Any) -> None:
     async def told() -> None:
@@ -321,7 +323,7 @@ def test_openapi_names_every_path_of_the_architecture_with_its_errors(tmp_path: 
     async def story(p: Plane) -> None:
         spec = await p.get("/openapi.json")
         assert spec["openapi"].startswith("3.")
-        commands = {f"/api/v1/models/{{name}}/{v}" for v in "deploy weight promote abort rollback undo drain".split()}
+        commands = {f"/api/v1/models/{{name}}/{v}" for v in VERBS}
         assert commands <= set(spec["paths"])
         for path in commands:
             assert {"200", "400", "404", "409", "503", "504"} <= set(spec["paths"][path]["post"]["responses"])
