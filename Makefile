@@ -36,7 +36,7 @@ e2e: debian $(DEV_STAMP) ## only the end-to-end tests: real Envoy, real workers,
 	$(BIN)/python -m pytest -m e2e $(ARGS)
 
 bench: $(DEV_STAMP) ## measure, print the table, keep the results under loadtests/results
-	$(BIN)/python -m loadtests $(ARGS)
+	$(BIN)/python -m loadtests.gateway_bench $(ARGS)
 
 fmt: $(DEV_STAMP) ## format and repair what ruff can repair
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """A small honest gateway: the operating API for one model with the rules that matter to a command line (weights,
 candidate, refusals), and a predictions port that answers by version. No Envoy, no workers, no clock."""
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ class FakeGateway:
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.bodies: list[Any] = []
         self.port = self.admin_port = 0
+        self.lose_every: int | None = None  # fail each so many predictions
+        self.deaf_to: str | None = None  # a command that is acknowledged and not carried out
+        self._turn = itertools.count(1)
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Any:
         if path == "/healthz":
@@ -156,14 +160,26 @@ class FakeGateway:
             tensors = {"inputs": {"x": {"dtype": "DT_FLOAT", "tensor_shape": shape}}}
             return 200, {}, {"metadata": {"signature_def": {"signature_def": {"serving_default": tensors}}}}
         self.bodies.append(body)
-        version = 2 if "/versions/2" in path else self.live
+        turn = next(self._turn)
+        version = 2 if "/versions/2" in path else self._pick(turn)
         headers = {"x-teal-version": str(version), "x-teal-color": "blue", "x-request-id": "r-1"}
         if version is None:
             return 503, {"retry-after": "1"}, {"error": "digits is not served"}
+        if self.lose_every is not None and turn % self.lose_every == 0:
+            return 503, headers, {"error": "lost on purpose"}
         rows = body.get("instances")
         if not rows or any(not isinstance(row, list) or len(row) != 2 for row in rows):
             return 400, headers, {"error": 'input "x": expected float32 [rows, 2]'}
         return 200, headers, {"predictions": [[sum(row)] for row in rows]}
+
+    def _pick(self, turn: int) -> int | None:
+        """Golden-ratio turns: any share is met closely after few requests, without chance in a test."""
+        drawn = 100.0 * ((turn * 0.6180339887498949) % 1.0)
+        if self.candidate is not None and drawn < self.weight and self.deaf_to != "weight":
+            return self.candidate
+        if self.deaf_to == "rollback" and self.commands and self.commands[-1][0] == "rollback":
+            return self.previous
+        return self.live
 
 
 def manifest() -> dict[str, Any]:
