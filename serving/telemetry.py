@@ -5,8 +5,8 @@ exists from the start with 0, so that a rate over the first failure is not lost.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -42,12 +42,20 @@ class Histogram:
         return pairs
 
 
+class Waiting(Protocol):
+    """Who knows how many rows wait."""
+
+    @property
+    def queued_rows(self) -> int: ...
+
+
 class Telemetry:
     """The facts of one worker. Tells nobody anything until `exposition` is asked for."""
 
-    def __init__(self, identity: Identity, plan: str) -> None:
+    def __init__(self, identity: Identity) -> None:
         self.labels = (identity.model, str(identity.version), identity.color.value)
-        self.info = (identity.digest, plan)
+        self.digest = identity.digest
+        self.plan = ""
         self.outcomes = dict.fromkeys(Outcome, 0)
         self.rejected = dict.fromkeys(metrics.REJECTED_REASONS, 0)
         self.batches = dict.fromkeys(BatchOutcome, 0)
@@ -59,10 +67,14 @@ class Telemetry:
         self.queue_wait = Histogram(metrics.QUEUE_WAIT.buckets)
         self.ready = False
         self.load_seconds = 0.0
-        self.queued_rows: Callable[[], int] = lambda: 0
+        self.waiting: Waiting | None = None
         self._registry = CollectorRegistry()
         self._registry.register(_WorkerCollector(self))
         ProcessCollector(registry=self._registry)
+
+    def loaded(self, plan: str, seconds: float, waiting: Waiting) -> None:
+        """The model is warm, `seconds` after the process began; `waiting` knows the queue from now on."""
+        self.plan, self.load_seconds, self.waiting = plan, seconds, waiting
 
     def answered(self, outcome: Outcome, seconds: float) -> None:
         """A prediction request ended, `seconds` after its first byte was read."""
@@ -103,11 +115,11 @@ class _WorkerCollector(Collector):
         yield _histogram(metrics.BATCH_SIZE, facts.labels, facts.batch_rows)
         yield _histogram(metrics.BATCH_SECONDS, facts.labels, facts.batch_seconds)
         yield _histogram(metrics.QUEUE_WAIT, facts.labels, facts.queue_wait)
-        yield _gauge(metrics.QUEUE_ROWS, facts.labels, facts.queued_rows())
+        yield _gauge(metrics.QUEUE_ROWS, facts.labels, facts.waiting.queued_rows if facts.waiting else 0)
         yield _counter(metrics.PADDING_ROWS, facts.labels, {None: facts.padding})
         yield _counter(metrics.REJECTED, facts.labels, facts.rejected)
         yield _gauge(metrics.WORKER_READY, facts.labels, float(facts.ready))
-        yield _gauge(metrics.WORKER_INFO, (*facts.labels, *facts.info), 1)
+        yield _gauge(metrics.WORKER_INFO, (*facts.labels, facts.digest, facts.plan), 1)
         yield _gauge(metrics.LOAD_SECONDS, facts.labels, facts.load_seconds)
 
 

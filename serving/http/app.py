@@ -14,7 +14,6 @@ from contracts.errors import Internal, TealError, Unavailable
 from contracts.limits import Limits
 from contracts.metrics import Outcome
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
-from contracts.signature import Signature
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
 from serving.codec import v1, v2
@@ -37,7 +36,6 @@ _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 class Served:
     """A loaded, warm model: what predictions need."""
 
-    signatures: tuple[Signature, ...]
     v1: v1.V1Codec
     v2: v2.V2Codec
     batcher: MicroBatcher
