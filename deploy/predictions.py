@@ -1,12 +1,13 @@
 """The predictions port from Python, as far as the command line and the demo need it: one request, one answer, in the
 TensorFlow Serving protocol. What is refused comes back as an error of contracts.errors with the server's sentence."""
 
+import json
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from contracts.errors import DeadlineExceeded, Internal, Unavailable
+from contracts.errors import DeadlineExceeded, Unavailable
 from contracts.limits import LIMITS
 from contracts.signature import DEFAULT_SIGNATURE
 from deploy.client import error_from
@@ -44,16 +45,16 @@ class Predictions:
             return None
 
     def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        # Written here because httpx refuses NaN, which the protocol carries as a bare token.
+        content = None if body is None else json.dumps(body).encode()
         try:
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, content=content, headers={"content-type": "application/json"})
         except httpx.TimeoutException:
             raise DeadlineExceeded(f"no answer from {self.url}{path}; look at it with: teal status") from None
         except httpx.TransportError as error:
             raise Unavailable(
                 f"nobody takes predictions at {self.url} ({error}); look at it with: teal status"
             ) from error
-        except ValueError as error:
-            raise Internal(f"the request for {path} cannot be written as JSON: {error}") from error
         if not response.is_success:
             raise error_from(response)
         return response

@@ -65,3 +65,8 @@ def test_input_that_does_not_fit_is_a_usage_error_in_the_workers_words(teal: Tea
     ran = teal("predict", "digits", "--data", "[[1, 2, 3]]")
     assert ran.code == 2
     assert 'input "x": expected float32 [rows, 2]' in ran.err
+
+
+def test_not_a_number_travels_both_ways_as_a_bare_token(teal: Teal, gateway: FakeGateway) -> None:
+    gateway.live = 1
+    assert teal("predict", "digits", "--data", "[[NaN, 2]]").out == "[NaN]\n"
