@@ -63,6 +63,7 @@ def _reading(api: APIRouter, parts: Parts) -> None:
             "port": parts.port,
             "admin_port": parts.admin_port,
             "envoy": parts.envoy_state(),
+            "envoy_pid": parts.envoy_pid(),
             "pid": os.getpid(),
         }
         return {"gateway": gateway, "models": [_status(parts, d) for d in deployments]}

@@ -29,6 +29,7 @@ class Parts:
     port: int
     admin_port: int
     envoy_state: Callable[[], str]
+    envoy_pid: Callable[[], int | None]
     envoy_metrics: Scrape
     worker_metrics: Callable[[str], Awaitable[bytes]]
     hosts: tuple[str, ...] = ()

@@ -99,7 +99,8 @@ class Status(BaseModel):
 class Gateway(BaseModel):
     port: int
     admin_port: int
-    envoy: str
+    envoy: str = Field(description='"ready", or its state and why.')
+    envoy_pid: int | None
     pid: int
 
 

@@ -109,6 +109,7 @@ async def plane(
         port=8080,
         admin_port=8090,
         envoy_state=lambda: "ready",
+        envoy_pid=lambda: 4242,
         envoy_metrics=_gone,
         worker_metrics=lambda _id: _gone(),
     )

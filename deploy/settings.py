@@ -1,0 +1,31 @@
+"""What an operator may set through the environment, with defaults that fit one machine. Read once, at the start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Settings:
+    """TEAL_HOST          address that predictions are served on
+    TEAL_STATE_URL     database instead of HOME/state.db, such as postgresql://…
+    TEAL_ADMIN_HOSTS   host names accepted by the operating port besides loopback ones, separated by commas
+    """
+
+    host: str = "0.0.0.0"  # noqa: S104 - callers of predictions live on other machines; the operating port is loopback
+    state_url: str | None = None
+    admin_hosts: tuple[str, ...] = ()
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Raises InvalidInput for a value that cannot be meant."""
+    hosts = tuple(h.strip() for h in environment.get("TEAL_ADMIN_HOSTS", "").split(",") if h.strip())
+    for host in hosts:
+        if "/" in host or "*" in host:
+            raise InvalidInput(f"TEAL_ADMIN_HOSTS: expected host names such as teal.example, got {host!r}")
+    return Settings(
+        host=environment.get("TEAL_HOST") or Settings.host,
+        state_url=environment.get("TEAL_STATE_URL") or None,
+        admin_hosts=hosts,
+    )
