@@ -2,7 +2,7 @@
 nor clocks; the caller hands in times and randomness.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from contracts.worker import EXIT_BAD_PACKAGE
 
@@ -16,7 +16,8 @@ class RestartRules:
     stable_after a process that lived this long starts over with the first wait
     deaths, window   so many deaths before ever being ready within so long open the breaker. Deaths after having been
                  ready do not: for a model with one poisonous request, being down for good is worse than coming back
-    breaker      False means to try for ever
+    patient      True means that what was ready once is tried for ever: it is known to be able to work
+    hopeless     exit codes after which starting again will not help
     """
 
     first_wait: float = 0.2
@@ -26,7 +27,8 @@ class RestartRules:
     stable_after: float = 10.0
     deaths: int = 5
     window: float = 60.0
-    breaker: bool = True
+    patient: bool = False
+    hopeless: frozenset[int] = frozenset({EXIT_BAD_PACKAGE})
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class Death:
 
 @dataclass(frozen=True)
 class History:
-    """What is remembered of a process's deaths: how many in a row without a stable time between, and when it last
-    died without ever having been ready."""
+    """What is remembered of a process's deaths: how many in a row without a stable time between, when it last died
+    without ever having been ready, and whether any incarnation was ever ready."""
 
     in_a_row: int = 0
     failed_starts: tuple[float, ...] = ()
+    was_ready: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,10 @@ def after_death(
     failed = tuple(at for at in history.failed_starts if death.at - at < rules.window)
     if not death.was_ready:
         failed = (*failed, death.at)
-    history = replace(history, in_a_row=in_a_row, failed_starts=failed)
-    if rules.breaker and death.exit_code == EXIT_BAD_PACKAGE:
+    history = History(in_a_row, failed, was_ready=history.was_ready or death.was_ready)
+    if death.exit_code in rules.hopeless:
         return history, GiveUp(f"{death.reason}; starting it again will not help, register a version that loads")
-    if rules.breaker and len(failed) >= rules.deaths:
+    if len(failed) >= rules.deaths and not (rules.patient and history.was_ready):
         span = failed[-1] - failed[0]
         return history, GiveUp(f"{death.reason}; died {len(failed)} times in {span:.0f} s without getting ready")
     wait = wait_before_start(in_a_row, roll, rules)

@@ -16,6 +16,7 @@ from contracts.clock import Clock, SystemClock
 from contracts.errors import InvalidInput, Unavailable
 from contracts.worker import WorkerSpec
 from deploy.fleet.adoption import Found, incarnation, placement, sort_out
+from deploy.fleet.bell import Bell
 from deploy.fleet.ledger import ProcessKind, ProcessLedger, ProcessRecord
 from deploy.fleet.logfile import prune_logs
 from deploy.fleet.plan import plan, single
@@ -32,8 +33,9 @@ SOCKET_NAME_BYTES = len("/w-00000000.sock")
 
 
 def fleet_token(home: Path) -> str:
-    """The mark of all processes of one home, in their environment. Two homes never touch each other's processes."""
-    return hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]
+    """The mark of all processes of one home, in their environment. Two homes never touch each other's processes;
+    two ways to write the path of one home are one home."""
+    return hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
 
 
 def check_socket_room(folder: Path) -> None:
@@ -68,6 +70,7 @@ class ProcessFleet:
         to hold a Unix socket."""
         check_platform()
         check_socket_room(sockets)
+        bell = Bell()
         self._shop = Workshop(
             token=fleet_token(home),
             sockets=sockets.absolute(),
@@ -77,13 +80,12 @@ class ProcessFleet:
             random=random or Random(),  # noqa: S311 - jitter is not a secret
             settings=settings or FleetSettings(),
             command=command,
-            tell=self._changed,
+            tell=bell.ring,
         )
         self._workers: dict[str, Worker] = {}
         self._wanted: tuple[Placement, ...] = ()
         self._orphans: set[asyncio.Task[None]] = set()
-        self._counter = 0
-        self._bell = asyncio.Event()
+        self._bell = bell
         self._closed = False
 
     async def adopt(self) -> None:
@@ -121,9 +123,7 @@ class ProcessFleet:
 
     async def changed(self, seen: int) -> int:
         """Return the fleet's change counter as soon as it is greater than `seen`."""
-        while self._counter <= seen:
-            await self._bell.wait()
-        return self._counter
+        return await self._bell.after(seen)
 
     def retry(self, model: str, version: int) -> int:
         """Try the broken workers of a version again; returns how many there were."""
@@ -153,12 +153,12 @@ class ProcessFleet:
     def _run(self, worker: Worker, adopted: Process | None = None, age: float = 0.0) -> None:
         self._workers[worker.id] = worker
         worker.task = asyncio.create_task(self._keep(worker, adopted, age), name=worker.id)
-        self._changed()
+        self._bell.ring()
 
     async def _keep(self, worker: Worker, adopted: Process | None, age: float) -> None:
         await worker.supervisor.run(adopted, age)
         del self._workers[worker.id]
-        self._changed()
+        self._bell.ring()
 
     def _adopt(self, record: ProcessRecord, identity: Identity) -> Worker | None:
         mark, place = incarnation(record), placement(record)
@@ -200,8 +200,3 @@ class ProcessFleet:
         for path in self._shop.sockets.glob("w-*.sock"):
             if str(path) not in in_use:
                 path.unlink(missing_ok=True)
-
-    def _changed(self) -> None:
-        self._counter += 1
-        bell, self._bell = self._bell, asyncio.Event()
-        bell.set()

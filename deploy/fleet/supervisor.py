@@ -111,9 +111,10 @@ class Supervisor:
 
     def retry(self) -> bool:
         """Give a broken process another chance; False, and nothing happens, when it is not broken."""
-        if self.state is WorkerState.BROKEN:
+        broken = self.state is WorkerState.BROKEN
+        if broken:
             self._retry.set()
-        return self.state is WorkerState.BROKEN
+        return broken
 
     async def settled(self) -> None:
         """Return once it is known whether the first incarnation answers."""

@@ -1,11 +1,11 @@
 """One worker of the fleet: how it is recorded, spawned and asked. Its life is told by supervisor.py."""
 
 import asyncio
-import logging
+import contextlib
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -16,12 +16,11 @@ from deploy.fleet.environment import child_environment
 from deploy.fleet.ledger import ProcessKind, ProcessLedger, ProcessRecord
 from deploy.fleet.plan import Present, worker_id
 from deploy.fleet.probe import SocketProbe
-from deploy.fleet.process import Command, Process, spawn
+from deploy.fleet.process import Command, Process
+from deploy.fleet.recording import forget_recorded, spawn_recorded
 from deploy.fleet.settings import FleetSettings
 from deploy.fleet.supervisor import Care, Subject, Supervisor
 from deploy.ports import Placement, WorkerStatus
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,15 +88,13 @@ class Worker:
         )
 
     def _launch(self) -> Process:
-        """Record the intent, spawn, record the process: a crash in between leaves a record without a pid, and a mark
-        in the process's environment by which the next control plane finds it."""
         shop, placement = self._shop, self.placement
         nonce = secrets.token_hex(4)
         mark = f"{self.id}@{nonce}"
-        shop.sockets.mkdir(parents=True, exist_ok=True)
+        shop.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A path of its own for each incarnation: nothing meant for the dead one can reach its successor.
         self.socket = str(shop.sockets / f"w-{nonce}.sock")
-        record = ProcessRecord(
+        intent = ProcessRecord(
             id=self.id,
             kind=ProcessKind.WORKER,
             model=placement.model,
@@ -110,17 +107,13 @@ class Worker:
             spec=worker_spec(mark, placement),
             started_at=shop.clock.wall(),
         )
-        self._save(record)
-        process = spawn(
-            Command(
-                argv=tuple(shop.command(self._spec())),
-                env=child_environment(os.environ, fleet=shop.token, process=mark, threads=placement.threads),
-                log=self._subject.log,
-                oom_score=shop.settings.oom_score,
-            )
+        command = Command(
+            argv=tuple(shop.command(self._spec())),
+            env=child_environment(os.environ, fleet=shop.token, process=mark, threads=placement.threads),
+            log=self._subject.log,
+            oom_score=shop.settings.oom_score,
         )
-        self._save(replace(record, pid=process.pid, start_ticks=process.identity.start_ticks))
-        return process
+        return spawn_recorded(shop.ledger, intent, command)
 
     def _spec(self) -> WorkerSpec:
         placement = self.placement
@@ -135,19 +128,8 @@ class Worker:
             drain_seconds=self._shop.settings.drain_seconds,
         )
 
-    def _save(self, record: ProcessRecord) -> None:
-        try:
-            self._shop.ledger.save_process(record)
-        except Exception:
-            # Whatever keeps the ledger from writing, a full disk for one, must not keep a worker from serving: its
-            # mark is enough for the next control plane to find it and put a recorded one in its place.
-            log.exception("%s: could not be recorded; starting it all the same", self._subject.name)
-
     def _gone(self) -> None:
         """Tidy up behind an incarnation that has ended."""
-        try:
+        with contextlib.suppress(OSError):  # a socket nobody listens on is swept at the next start
             Path(self.socket).unlink(missing_ok=True)
-            self._shop.ledger.forget_process(self.id)
-        except Exception:
-            # What stays behind is recognised as dead at the next start; see _save.
-            log.exception("%s: could not tidy up after it", self._subject.name)
+        forget_recorded(self._shop.ledger, self.id)

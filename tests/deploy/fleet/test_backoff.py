@@ -71,10 +71,16 @@ def test_any_other_end_is_tried_again(code: int | None):
     assert isinstance(step, StartAgain)
 
 
-def test_without_a_breaker_nothing_is_given_up():
-    rules = RestartRules(breaker=False, longest_wait=2.0)
-    history = History()
-    for n in range(100):
-        history, step = after_death(history, death(0.01 * n, code=EXIT_BAD_PACKAGE), MIDDLE, rules)
-        assert isinstance(step, StartAgain)
-        assert step.wait <= 2.0
+def test_what_is_tried_patiently_is_given_up_only_before_it_was_ever_ready():
+    rules = RestartRules(patient=True, hopeless=frozenset(), deaths=3)
+
+    def steps(*deaths: Death) -> list[type]:
+        history, found = History(), []
+        for each in deaths:
+            history, step = after_death(history, each, MIDDLE, rules)
+            found.append(type(step))
+        return found
+
+    failed = [death(float(n), code=EXIT_BAD_PACKAGE) for n in range(3)]
+    assert steps(*failed) == [StartAgain, StartAgain, GiveUp]
+    assert steps(death(0.0, was_ready=True), *failed * 50) == [StartAgain] * 151
