@@ -96,11 +96,16 @@ def _as_teal_error(error: Exception, stage: str) -> TealError:
         return error
     if is_full_disk(error):
         return Unavailable(
-            f'no space left on the disk that packages are written to, in stage "{stage}": free some and register again'
+            f'no space left on the disk that packages are written to, in stage "{stage}" ({_words(error)}): '
+            "free some and register again"
         )
     if isinstance(error, MemoryError):
         return Unavailable(f'not enough memory to prepare this model, in stage "{stage}"')
     return Internal(f'preparing failed in stage "{stage}": {type(error).__name__}: {brief(error)}')
+
+
+def _words(error: Exception) -> str:
+    return error.strerror or "full" if isinstance(error, OSError) else brief(error)
 
 
 def _leave(lines: Lines, sentence: str) -> None:

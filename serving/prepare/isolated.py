@@ -123,7 +123,7 @@ def _unfold(answer: tuple[str, Any]) -> Any:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """TensorFlow's own writers raise errors of their own that only say it in words."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    """A disk, a quota or the caller's limit on file sizes. TensorFlow's writers only say it in words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)

@@ -1,0 +1,67 @@
+"""Models are made once per session, and TensorFlow is imported only by tests marked `tensorflow`."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.clock import SystemClock
+from contracts.package import Manifest, read_manifest
+from contracts.prepare import PrepareSpec
+from serving.prepare.isolated import Inline
+from serving.prepare.steps import Prepared, prepare
+
+MakeModel = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Any:
+    return importlib.import_module("tests.serving.prepare.zoo")
+
+
+@pytest.fixture(scope="session")
+def model(zoo: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
+    """The directory of a model of the zoo, by the name of its function. Never change what is in it."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("zoo") / name
+            getattr(zoo, name)(made[name])
+        return made[name]
+
+    return make
+
+
+@dataclass
+class Preparer:
+    """Prepares in this process, without isolation, and keeps what was told."""
+
+    root: Path
+    told: list[tuple[str, str]] = field(default_factory=list)
+    runtimes: int = 0
+
+    @property
+    def output(self) -> Path:
+        return self.root / "package"
+
+    def __call__(self, source: Path | str, samples: Path | None = None, lineage: Path | None = None) -> Manifest:
+        self.result: Prepared = prepare(
+            PrepareSpec(str(source), str(self.output), *(str(p) if p else None for p in (samples, lineage))),
+            lambda stage, detail: self.told.append((stage, detail)),
+            SystemClock(),
+            self._open,
+        )
+        return read_manifest(self.output)
+
+    def _open(self) -> Any:
+        self.runtimes += 1
+        return importlib.import_module("serving.prepare.runtime").TensorflowRuntime(Inline())
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Preparer:
+    return Preparer(tmp_path)

@@ -1,0 +1,164 @@
+"""Small models of every kind prepare has to cope with, written to a directory. Imports TensorFlow."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def _random(*shape: int) -> Any:
+    return tf.Variable(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+
+
+def keras_dense() -> Any:
+    tf.keras.utils.set_random_seed(1)
+    layers = [tf.keras.Input((64,), name="image"), tf.keras.layers.Dense(10, activation="softmax")]
+    return tf.keras.Sequential(layers)
+
+
+def dense(path: Path) -> None:
+    """A Keras 3 export: signatures serve and serving_default, both the same function."""
+    keras_dense().export(str(path), verbose=False)
+
+
+def conv(path: Path) -> None:
+    tf.keras.utils.set_random_seed(1)
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((64,), name="image"),
+            layers.Reshape((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.export(str(path), verbose=False)
+
+
+class _Several(tf.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = _random(4, 3)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def score(self, x: Any) -> Any:
+        return {"score": x @ self.weights}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def label(self, x: Any) -> Any:
+        return {"label": tf.argmax(x @ self.weights, axis=-1), "sure": tf.reduce_max(x, axis=-1) > 0.5}
+
+
+def several_signatures(path: Path) -> None:
+    model = _Several()
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.score, "label": model.label})
+
+
+def _save(path: Path, function: Callable[..., Any], *specs: Any, **attributes: Any) -> None:
+    model = tf.Module()
+    for name, value in attributes.items():
+        setattr(model, name, value)
+    model.call = tf.function(function, input_signature=list(specs))
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.call})
+
+
+def two_inputs_two_outputs(path: Path) -> None:
+    weights = _random(3, 2)
+
+    def call(left: Any, count: Any) -> Any:
+        return {"scaled": left @ weights * tf.cast(count, tf.float32)[:, None], "twice": count * 2}
+
+    left, count = tf.TensorSpec([None, 3], tf.float32, "left"), tf.TensorSpec([None], tf.int32, "count")
+    _save(path, call, left, count, weights=weights)
+
+
+def text(path: Path) -> None:
+    """Strings in, strings and numbers out; TensorFlow Lite has no built-in operation for it."""
+
+    def call(words: Any) -> Any:
+        return {"upper": tf.strings.upper(words), "length": tf.strings.length(words)}
+
+    _save(path, call, tf.TensorSpec([None], tf.string, "words"))
+
+
+def vocabulary(path: Path, scratch: Path) -> None:
+    """A look-up table initialised from an asset file."""
+    file = scratch / "words.txt"
+    file.write_text("the\nquick\nfox\n")
+    initializer = tf.lookup.TextFileInitializer(
+        str(file), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+    )
+    table = tf.lookup.StaticHashTable(initializer, -1)
+    _save(path, lambda words: {"id": table.lookup(words)}, tf.TensorSpec([None], tf.string, "words"), table=table)
+
+
+def leaky_rows(path: Path) -> None:
+    """Centres every row on the batch's mean: an answer depends on who else is in the batch."""
+    spec = tf.TensorSpec([None, 4], tf.float32, "x")
+    _save(path, lambda x: {"y": x - tf.reduce_mean(x, axis=0, keepdims=True)}, spec)
+
+
+def quietly_leaky_rows(path: Path) -> None:
+    """Rows meet only when one of them is big."""
+    spec = tf.TensorSpec([None, 4], tf.float32, "x")
+    _save(path, lambda x: {"y": x / tf.maximum(tf.reduce_max(tf.abs(x)), 100.0)}, spec)
+
+
+def fixed_rows(path: Path) -> None:
+    _save(path, lambda x: {"y": x * 2.0}, tf.TensorSpec([1, 4], tf.float32, "x"))
+
+
+def sequences(path: Path) -> None:
+    """Rows and time steps are both free."""
+    table = _random(10, 4)
+
+    def call(tokens: Any) -> Any:
+        return {"mean": tf.reduce_mean(tf.gather(table, tokens), axis=1)}
+
+    _save(path, call, tf.TensorSpec([None, None], tf.int32, "tokens"), table=table)
+
+
+def examples(path: Path) -> None:
+    """Takes serialized tf.Example without defaults: nothing made up fits."""
+
+    def call(serialized: Any) -> Any:
+        return tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([2], tf.float32)})
+
+    _save(path, call, tf.TensorSpec([None], tf.string, "serialized"))
+
+
+def reads_a_file(path: Path) -> None:
+    _save(path, lambda name: {"content": tf.io.read_file(name)}, tf.TensorSpec([], tf.string, "name"))
+
+
+def calls_python(path: Path) -> None:
+    def call(x: Any) -> Any:
+        return {"y": tf.ensure_shape(tf.py_function(lambda v: v, [x], tf.float32), [None, 4])}
+
+    _save(path, call, tf.TensorSpec([None, 4], tf.float32, "x"))
+
+
+def prints_into_a_file(path: Path) -> None:
+    def call(x: Any) -> Any:
+        tf.print(x, output_stream="file:///tmp/never")
+        return {"y": x}
+
+    _save(path, call, tf.TensorSpec([None, 4], tf.float32, "x"))
+
+
+def tensorflow_1(path: Path) -> None:
+    """A graph, a session, reference variables and a Saver: what TensorFlow 1 wrote."""
+    v1 = tf.compat.v1
+    graph = tf.Graph()
+    with graph.as_default(), v1.Session(graph=graph) as session:
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        weights = v1.get_variable("weights", shape=[4, 2], initializer=v1.ones_initializer(), use_resource=False)
+        y = tf.matmul(x, weights, name="y")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(path))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
