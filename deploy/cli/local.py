@@ -1,6 +1,7 @@
 """Answers reading commands from the home itself while no gateway runs, in the shapes of the operating API; and
 registers and deletes there. Imported only by connect.py: it brings SQLAlchemy along."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from deploy.cli.failures import RegistrationRefused
 from deploy.client import operator
 from deploy.home import Home
 from deploy.registry.registry import Registry
+from deploy.settings import from_environment
 from deploy.store.database import sqlite_url
 from deploy.store.store import Store
 from deploy.views import event_view, model_view, status_view, version_view
@@ -26,7 +28,7 @@ class LocalHome:
 
     def __init__(self, path: Path) -> None:
         self.home = Home(path)
-        self._store = Store(sqlite_url(self.home.state))
+        self._store = Store(from_environment(os.environ).state_url or sqlite_url(self.home.state))
         self._registry = Registry(self.home, self._store)
 
     def __enter__(self) -> Self:

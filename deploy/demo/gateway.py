@@ -19,7 +19,7 @@ STOP_SECONDS = 90.0  # longer than the gateway itself takes for its longest drai
 POLL_SECONDS = 0.05
 
 
-def check_port_free(port: int, option: str, host: str = "127.0.0.1") -> None:
+def check_port_free(host: str, port: int, option: str) -> None:
     """Raise Unavailable naming the port and the option, before minutes of training are spent in vain."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

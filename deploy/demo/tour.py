@@ -5,6 +5,7 @@ not one image may have gone unanswered.
 """
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from deploy.demo.tally import Tally, is_plausible, versions
 from deploy.demo.traffic import Traffic
 from deploy.home import Home
 from deploy.predictions import Predictions
+from deploy.settings import from_environment
 
 STEPS = (1.0, 10.0, 25.0, 50.0)  # percent
 IMAGES_AT_FIRST = 600
@@ -108,8 +110,8 @@ def _check_free(place: Place) -> Path:
             f"a gateway already runs on {place.home} (pid {running.pid}); stop it first, or give the demo a home of "
             "its own: teal demo --home DIR --port P --admin-port Q"
         )
-    check_port_free(place.port, "--port")
-    check_port_free(place.admin_port, "--admin-port")
+    check_port_free(from_environment(os.environ).host, place.port, "--port")
+    check_port_free("127.0.0.1", place.admin_port, "--admin-port")
     return home.logs / "demo-gateway.log"
 
 

@@ -78,7 +78,7 @@ def test_a_port_in_use_is_named_with_its_option_before_anything_is_trained(tmp_p
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=rf"{port}.*--port"):
-            check_port_free(port, "--port")
+            check_port_free("127.0.0.1", port, "--port")
         with pytest.raises(Unavailable, match=str(port)):
             tour.run(tmp_path / "home", port, port + 1, leave=True)
 
