@@ -74,7 +74,7 @@ def test_json_texts_may_be_base64(tmp_path: Path) -> None:
     [
         (
             {"picture": np.ones((1, 2), np.float32)},
-            'expected the inputs of signature "serving_default", "image", got "picture"',
+            'inputs of signature "serving_default", "image", got "picture"',
         ),
         ({"image": np.ones((1, 3), np.float32)}, r"expected float32 \[\?, 2\], got float32 \[1, 3\]"),
         ({"image": np.ones((1, 2))}, r"expected float32 \[\?, 2\], got float64 \[1, 2\]"),

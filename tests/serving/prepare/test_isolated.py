@@ -1,5 +1,6 @@
 """Work that crashes, hangs or raises in the child becomes an answer in the parent."""
 
+import faulthandler
 import os
 import signal
 import time
@@ -31,6 +32,7 @@ def raises(error: Exception) -> None:
 
 
 def aborts() -> None:
+    faulthandler.disable()  # pytest's would print pages
     os.kill(os.getpid(), signal.SIGABRT)
 
 

@@ -1,4 +1,4 @@
-"""`python -m serving.prepare` as the registry starts it: JSON lines only, one last line, no half package after a kill."""
+"""`python -m serving.prepare` as the registry starts it: JSON lines only, one last line, no half package."""
 
 import json
 import os

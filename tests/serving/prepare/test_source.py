@@ -51,7 +51,7 @@ def test_directories_without_a_model_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"got notes\.txt"):
         source.recognise(str(tmp_path))
     (tmp_path / "7").mkdir()
-    with pytest.raises(InvalidInput, match="its highest version, 7, has no saved_model.pb"):
+    with pytest.raises(InvalidInput, match=r"its highest version, 7, has no saved_model\.pb"):
         source.recognise(str(tmp_path))
     with pytest.raises(NotFound):
         source.recognise(str(tmp_path / "8"))
@@ -103,7 +103,7 @@ def test_a_source_that_changes_while_it_is_copied_is_refused(tmp_path: Path, mon
         (original / "variables" / "variables.index").write_bytes(b"a trainer writes on")
 
     monkeypatch.setattr(source.shutil, "copyfile", and_meanwhile)
-    with pytest.raises(InvalidInput, match="variables.index changed while it was copied"):
+    with pytest.raises(InvalidInput, match=r"variables\.index changed while it was copied"):
         source.copy_saved_model(original, tmp_path / "copy")
 
 
@@ -112,5 +112,5 @@ def test_missing_shards_are_counted(tmp_path: Path) -> None:
     (original / "variables" / "variables.data-00000-of-00001").rename(
         original / "variables" / "variables.data-00001-of-00003"
     )
-    with pytest.raises(InvalidInput, match="expected 3 files .* got 1"):
+    with pytest.raises(InvalidInput, match=r"expected 3 files .* got 1"):
         source.copy_saved_model(original, tmp_path / "copy")
