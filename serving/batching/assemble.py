@@ -15,18 +15,20 @@ def join(parts: Sequence[Tensors]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def cut(outputs: Tensors, rows: Sequence[int]) -> list[dict[str, Array]]:
-    """The answers of one run, caller by caller. `rows` are the callers' row counts in the order they were joined.
-
-    Raises Internal when an output does not have exactly one row for each row that went in: then nobody can know
+def check_rows(outputs: Tensors, rows: int) -> None:
+    """Raise Internal when an output does not have exactly one row for each row that went in: then nobody can know
     whose row is whose, and no caller may get any."""
-    expected = sum(rows)
     for name, array in outputs.items():
-        if array.ndim == 0 or len(array) != expected:
+        if array.ndim == 0 or len(array) != rows:
             got = "no rows at all" if array.ndim == 0 else f"{len(array)} rows"
-            raise Internal(f"the model answered {expected} rows with {got} of output {name!r}")
+            raise Internal(f"the model answered {rows} rows with {got} of output {name!r}")
+
+
+def cut(outputs: dict[str, Array], rows: Sequence[int]) -> list[dict[str, Array]]:
+    """The answers of one run, caller by caller. `rows` are the callers' row counts in the order they were joined;
+    `check_rows` has passed."""
     if len(rows) == 1:
-        return [dict(outputs)]
+        return [outputs]
     pieces: list[dict[str, Array]] = []
     start = 0
     for count in rows:

@@ -15,7 +15,7 @@ from contracts.clock import Clock
 from contracts.errors import DeadlineExceeded, Internal, Overloaded, TealError, TooLarge, Unavailable
 from contracts.limits import Limits
 from contracts.signature import Signature
-from serving.batching.assemble import cut, join, shape_key, split
+from serving.batching.assemble import check_rows, cut, join, shape_key, split
 from serving.batching.policy import BisectBudget, CostCurve, Load, Route, expected_wait, route
 from serving.batching.queue import Queue
 from serving.batching.tickets import Outputs, Part, Ticket
@@ -95,13 +95,9 @@ class MicroBatcher:
         """The short way for runs that cost less than any hand-over: compute here and now, or return None when the
         request has to be submitted. Raises what `submit`'s future would."""
         curve = self.curves[signature.name]
-        if (
-            self._tickets
-            or self._run_started is not None
-            or self._closed
-            or rows > curve.buckets[-1]
-            or route(curve, rows) is not Route.SOLO
-        ):
+        if self._run_started is not None or self._closed or rows > curve.buckets[-1]:
+            return None
+        if route(curve, rows) is not Route.SOLO:
             return None
         started = self._clock.monotonic()
         if started >= deadline:
@@ -109,7 +105,7 @@ class MicroBatcher:
         try:
             outputs = self._engine.run(signature.name, inputs)
             if signature.batched:
-                cut(outputs, (rows,))
+                check_rows(outputs, rows)
         except Exception as error:
             self._learn(signature, curve, rows, self._clock.monotonic() - started, ok=False)
             raise _failure(signature, error) from error
@@ -208,23 +204,33 @@ class MicroBatcher:
         """One engine run, on the loop or in the thread, timed and told."""
         curve = self.curves[signature.name]
         started = self._clock.monotonic()
-        ok = False
+        seconds: float | None = None
         try:
             if route(curve, rows) is Route.THREAD:
                 self._run_started, self._run_cost = started, curve.seconds(rows)
                 self._hang_at = started + curve.hang_after()
                 self._arm(self._hang_at)
                 loop = asyncio.get_running_loop()
-                outputs = await loop.run_in_executor(self._executor, self._engine.run, signature.name, inputs)
+                run = loop.run_in_executor(self._executor, self._timed, signature.name, inputs)
+                outputs, took = await run
             else:
-                outputs = self._engine.run(signature.name, inputs)
+                outputs, took = self._timed(signature.name, inputs)
             if signature.batched:
-                cut(outputs, (rows,))
-            ok = True
+                check_rows(outputs, rows)
+            seconds = took
         finally:
             self._run_started, self._run_cost = None, 0.0
-            self._learn(signature, curve, rows, self._clock.monotonic() - started, ok=ok)
+            ok = seconds is not None
+            self._learn(
+                signature, curve, rows, self._clock.monotonic() - started if seconds is None else seconds, ok=ok
+            )
         return outputs
+
+    def _timed(self, signature: str, inputs: Outputs) -> tuple[Outputs, float]:
+        """The run and its seconds, without the way into the thread and back."""
+        started = self._clock.monotonic()
+        outputs = self._engine.run(signature, inputs)
+        return outputs, self._clock.monotonic() - started
 
     async def _isolate(self, parts: Sequence[Part], error: Exception) -> None:
         """Find who broke a batch by halving it, as far as the budget goes. Everybody else gets an answer."""

@@ -4,6 +4,7 @@ The batcher tells how long each run took; everything here is arithmetic on that.
 below are properties of the machine (what a thread hop costs), not of a workload.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,7 +16,9 @@ THREAD_SECONDS = 300e-6
 SOLO_SECONDS = 60e-6
 HANG_SECONDS = 30.0
 
-_LEARN = 0.1  # share of a new measurement in the learned cost
+_LEARN = 0.1  # share of a new measurement in the typical cost
+_OUTLIER = 2.0  # a measurement counts as at most this many times what is typical: one hiccup is no news
+_RISE = 1.01  # how fast the undisturbed cost follows slower runs: fivefold takes 160 of them in a row
 _FORGET = 0.999  # how fast the slowest run is forgotten, per run: about a thousand runs of memory
 
 
@@ -28,57 +31,66 @@ class Route(Enum):
 
 
 class CostCurve:
-    """Seconds of one run by bucket, learned from runs. An unknown bucket costs what its nearest known neighbours
-    suggest: never less than a smaller one, at most in proportion to its rows."""
+    """Seconds of one run by bucket, learned from runs: what is typical, and what a run takes when nothing disturbs it.
+
+    Plans and waits are made from the typical cost. Where a run takes place follows from the undisturbed one, because a
+    run in a thread also measures the wait for Python's lock, and would look expensive for ever.
+    An unknown bucket costs what its nearest known neighbour suggests: in proportion to a smaller one, as a bigger one.
+    """
 
     def __init__(self, buckets: Sequence[int]) -> None:
         self.buckets = tuple(buckets)
-        self._seconds: dict[int, float] = {}
+        self._known: set[int] = set()
+        self._typical = dict.fromkeys(self.buckets, 0.0)
+        self._undisturbed = dict.fromkeys(self.buckets, 0.0)
         self._slowest = 0.0
-        self._spread()
 
     def learn(self, bucket: int, seconds: float) -> None:
         """Take in one measured run. On the hot path once a bucket is known."""
         self._slowest = max(seconds, self._slowest * _FORGET)
-        if (known := self._seconds.get(bucket)) is None:
-            self._seconds[bucket] = seconds
-            self._spread()
+        if bucket in self._known:
+            typical = self._typical[bucket]
+            self._typical[bucket] = typical + _LEARN * (min(seconds, _OUTLIER * typical) - typical)
+            self._undisturbed[bucket] = min(seconds, self._undisturbed[bucket] * _RISE)
         else:
-            self._seconds[bucket] = self._estimates[bucket] = known + _LEARN * (seconds - known)
+            self._known.add(bucket)
+            self._typical[bucket] = self._undisturbed[bucket] = seconds
+            self._guess_unknown(self._typical)
+            self._guess_unknown(self._undisturbed)
 
     def bucket(self, rows: int) -> int:
         """The smallest bucket that holds `rows`, or the biggest one."""
-        return next((b for b in self.buckets if rows <= b), self.buckets[-1])
+        index = bisect_left(self.buckets, rows)
+        return self.buckets[index] if index < len(self.buckets) else self.buckets[-1]
 
     def seconds(self, rows: int) -> float:
         """Expected time to compute `rows`, in several runs where one is not enough."""
         whole, rest = divmod(rows, self.buckets[-1])
-        return whole * self._estimates[self.buckets[-1]] + (self._estimates[self.bucket(rest)] if rest else 0.0)
+        return whole * self._typical[self.buckets[-1]] + (self._typical[self.bucket(rest)] if rest else 0.0)
+
+    def undisturbed(self, rows: int) -> float:
+        """Time of one run of `rows`, at most the biggest bucket, on a machine that does nothing else."""
+        return self._undisturbed[self.bucket(rows)]
 
     def seconds_per_row(self) -> float:
         """Time per row at the best batch size there is: what a long queue drains at."""
-        return min(seconds / bucket for bucket, seconds in self._estimates.items())
+        return min(seconds / bucket for bucket, seconds in self._typical.items())
 
     def hang_after(self) -> float:
         """A run that takes longer than this is taken for dead: twice the slowest in memory, at least 30 s."""
         return max(2 * self._slowest, HANG_SECONDS)
 
-    def _spread(self) -> None:
-        self._estimates: dict[int, float] = {}
+    def _guess_unknown(self, seconds: dict[int, float]) -> None:
         for bucket in self.buckets:
-            if (known := self._seconds.get(bucket)) is None:
-                below = [b for b in self.buckets if b < bucket and b in self._seconds]
-                above = [b for b in self.buckets if b > bucket and b in self._seconds]
-                if below:
-                    known = self._seconds[below[-1]] * bucket / below[-1]
-                else:
-                    known = self._seconds[above[0]] if above else 0.0
-            self._estimates[bucket] = known
+            if bucket not in self._known:
+                below = [b for b in self._known if b < bucket]
+                nearest = max(below) if below else min(self._known)
+                seconds[bucket] = seconds[nearest] * max(1.0, bucket / nearest)
 
 
 def route(curve: CostCurve, rows: int) -> Route:
-    """Where a request of `rows` is computed when the engine is idle."""
-    seconds = curve.seconds(rows)
+    """Where a run of `rows`, at most the biggest bucket, takes place."""
+    seconds = curve.undisturbed(rows)
     if seconds < SOLO_SECONDS:
         return Route.SOLO
     return Route.GATHER if seconds < THREAD_SECONDS else Route.THREAD

@@ -21,6 +21,7 @@ from serving.engine.base import NUMPY_DTYPES, Array
 
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 _JSON_DTYPES = frozenset({"bool", "float32", "float64", "string", *_INTEGERS})
+_NUMBERS, _WHOLE, _TRUTH = frozenset((float, int)), frozenset((int,)), frozenset((bool,))
 _B64 = "b64"
 _KIND_WORDS = {
     bool: "true/false", int: "a whole number", float: "a number with a fraction", str: "text", dict: "an object",
@@ -39,8 +40,10 @@ class Column:
         self._convert = {"float32": _float32, "float64": _float64, "bool": _bool, "string": _string}.get(
             spec.dtype, _integer
         )
-        self._rank = -1 if spec.shape is None else len(spec.shape)
-        self._dims = spec.shape or ()
+        self._shape = spec.shape
+        # Where only the number of rows is open, one comparison settles the shape.
+        fixed = spec.shape is not None and spec.shape[:1] == (None,) and None not in spec.shape[1:]
+        self._row_shape = spec.shape[1:] if fixed and spec.shape is not None else None
 
     def read(self, value: Any) -> Array:
         """A (nested) list or a bare value → array. Raises InvalidInput; Unsupported for a dtype JSON cannot carry."""
@@ -70,9 +73,13 @@ class Column:
         return tuple(shape), level
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        if self._rank < 0:
+        """Raise InvalidInput for a shape the model does not take."""
+        if shape and shape[1:] == self._row_shape:
             return
-        if len(shape) != self._rank or any(d is not None and d != n for d, n in zip(self._dims, shape, strict=True)):
+        dims = self._shape
+        if dims is None:
+            return
+        if len(shape) != len(dims) or any(d is not None and d != n for d, n in zip(dims, shape, strict=True)):
             raise InvalidInput(f"{self.expected}, got shape {list(shape)}")
 
     def wrong_kind(self, flat: Sequence[Any], allowed: tuple[type, ...]) -> InvalidInput:
@@ -99,10 +106,10 @@ def row_count(signature: Signature, inputs: dict[str, Array]) -> int:
     or there are none), 1 for a signature whose rows must not be joined."""
     if not signature.batched:
         return 1
-    counts = {name: len(array) for name, array in inputs.items()}
-    rows = next(iter(counts.values()))
-    if len(counts) > 1 and len(set(counts.values())) != 1:
-        shown = ", ".join(f"{quoted(name)} {count}" for name, count in counts.items())
+    counts = [len(array) for array in inputs.values()]
+    rows = counts[0]
+    if len(counts) > 1 and len(set(counts)) != 1:
+        shown = ", ".join(f"{quoted(name)} {count}" for name, count in zip(inputs, counts, strict=True))
         raise InvalidInput(f"inputs must have the same number of rows, got {shown}")
     if rows == 0:
         raise InvalidInput("expected at least one row, got none")
@@ -125,7 +132,7 @@ def is_b64(value: Any) -> bool:
 
 
 def _float32(column: Column, flat: Sequence[Any]) -> Array:
-    if not set(map(type, flat)) <= {float, int}:
+    if not _NUMBERS.issuperset(map(type, flat)):
         raise column.wrong_kind(flat, (float, int))
     try:
         # struct refuses what does not fit into 32 bits, where numpy would make it infinite; it is no slower.
@@ -137,7 +144,7 @@ def _float32(column: Column, flat: Sequence[Any]) -> Array:
 
 
 def _float64(column: Column, flat: Sequence[Any]) -> Array:
-    if not set(map(type, flat)) <= {float, int}:
+    if not _NUMBERS.issuperset(map(type, flat)):
         raise column.wrong_kind(flat, (float, int))
     try:
         return np.array(flat, np.float64)
@@ -146,7 +153,7 @@ def _float64(column: Column, flat: Sequence[Any]) -> Array:
 
 
 def _integer(column: Column, flat: Sequence[Any]) -> Array:
-    if not set(map(type, flat)) <= {int}:
+    if not _WHOLE.issuperset(map(type, flat)):
         raise column.wrong_kind(flat, (int,))
     try:
         return np.array(flat, column.dtype)
@@ -157,7 +164,7 @@ def _integer(column: Column, flat: Sequence[Any]) -> Array:
 
 
 def _bool(column: Column, flat: Sequence[Any]) -> Array:
-    if not set(map(type, flat)) <= {bool}:
+    if not _TRUTH.issuperset(map(type, flat)):
         raise column.wrong_kind(flat, (bool,))
     return np.array(flat, np.bool_)
 

@@ -5,8 +5,7 @@ Reads and writes what `tensorflow_model_server` does, so that its clients work u
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.errors import InvalidInput, Unsupported
 from contracts.limits import LIMITS
@@ -21,8 +20,7 @@ _KEYS = ("signature_name", "instances", "inputs")
 _QUOTED_KEYS = tuple(f'"{key}"'.encode() for key in _KEYS)
 
 
-@dataclass(frozen=True, slots=True)
-class Predict:
+class Predict(NamedTuple):
     """A predict request, ready to compute. `by_row` remembers the form, because the answer has the same."""
 
     signature: Signature

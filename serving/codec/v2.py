@@ -6,8 +6,7 @@ JSON has no such numbers, and a `null` would be a silent lie. The /v1 route answ
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ DATATYPES: Mapping[str, str] = {
 _REQUEST_KEYS = frozenset({"id", "parameters", "inputs", "outputs"})
 
 
-@dataclass(frozen=True, slots=True)
-class Infer:
+class Infer(NamedTuple):
     """An infer request, ready to compute. `wanted` is None when the caller wants every output."""
 
     signature: Signature

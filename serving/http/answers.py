@@ -1,6 +1,6 @@
 """What goes back: status, body and the headers that are special to one answer."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from contracts.errors import TealError, TooLarge, Unavailable
 from serving.codec.render import dump
@@ -11,8 +11,7 @@ Header = tuple[bytes, bytes]
 CLOSE: Header = (b"connection", b"close")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One HTTP answer without the headers that every answer has."""
 
     status: int

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.clock import Clock
 from contracts.errors import Internal, TealError, Unavailable
@@ -155,8 +155,7 @@ class App:
         await send({"type": "http.response.body", "body": answer.body})
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """The caller's side of a request: until when, and where news of the caller comes from."""
 
     deadline: float
