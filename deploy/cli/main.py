@@ -71,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         render.error(f"{error.format_message()} (see: {_help_of(error)})")
         return failures.USAGE
     except (KeyboardInterrupt, typer.Abort):
-        render.error("interrupted")
-        return failures.INTERRUPTED
+        return failures.INTERRUPTED  # whoever pressed Ctrl-C knows it
     except BrokenPipeError:
         # The reader left (`teal history | head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -46,7 +46,7 @@ def overview(seen: Overview) -> Iterable[RenderableType]:
             "dim",
         )
     if not seen["models"]:
-        yield "no models yet; add one with: teal register NAME SOURCE"
+        yield "nothing was deployed yet; see what is registered with: teal models"
     for status in seen["models"]:
         yield ""
         yield from model_status(status)

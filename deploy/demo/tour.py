@@ -73,9 +73,10 @@ def _run(place: Place, leave: bool) -> int:
             story.say("interrupted: draining and stopping the gateway")
             raise
         try:
-            _invite(story, place, gateway.url, digits, taken_over)
+            line = _line_to_paste(story, gateway.url, digits)
             if leave:
                 return _finish(story, gateway)
+            _invite(story, place, line, digits, taken_over)
             code = gateway.wait()
         except KeyboardInterrupt:
             render.line()
@@ -199,19 +200,26 @@ def _only(story: Story, traffic: Traffic, expected: Version, after: str) -> None
     story.say(f"{len(seen)} images sent after it: all answered by version {expected.number}, 0 failed")
 
 
-def _invite(story: Story, place: Place, url: str, digits: Digits, taken_over: int | None) -> None:
-    """A line to paste, tried before it is shown, and what to do next."""
-    dense, conv, image = digits.dense, digits.conv, digits.images[0]
-    # Two decimals of each pixel: short enough to paste, and tried below.
+def _line_to_paste(story: Story, url: str, digits: Digits) -> str:
+    """A `curl` line with a real image, tried before it is shown."""
+    image = digits.images[0]
+    # Two decimals of each pixel: short enough to paste.
     row = [int(pixel) if pixel in (0.0, 1.0) else round(pixel, 2) for pixel in image.row]
     body = json.dumps({"instances": [row]}, separators=(",", ":"))
     with Predictions(url) as gateway:
         scores = gateway.predict(f"/v1/models/{MODEL}", json.loads(body)).json()["predictions"][0]
-    story.chapter("Your turn")
-    story.say(f"A handwritten {image.digit}; the gateway sees a {scores.index(max(scores))}:")
+    story.chapter("One image by hand")
+    story.say(f"a handwritten {image.digit}; the gateway sees a {scores.index(max(scores))}")
+    return f"curl -s {url}/v1/models/{MODEL}:predict -d '{body}'"
+
+
+def _invite(story: Story, place: Place, line: str, digits: Digits, taken_over: int | None) -> None:
+    """The gateway stays up: what to do with it."""
+    dense, conv = digits.dense, digits.conv
+    story.say("ask it yourself:")
     render.line()
-    render.line(f"curl -s {url}/v1/models/{MODEL}:predict -d '{body}'")
-    render.line()
+    render.line(line)
+    story.chapter("Your turn: the gateway stays up until Ctrl-C; in another terminal")
     teal = _command()
     rows = [
         (f"{teal} status --watch{place.options()}", "live, candidate, weights, and why"),
