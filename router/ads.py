@@ -25,6 +25,7 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 METHOD = "DeltaAggregatedResources"
 WILDCARD = "*"
 UNCERTAIN = "?"  # Envoy has some version of this resource, and we cannot know which
+MOST_WORDS = 2000  # of a refusal; Envoy may quote the whole message it refuses
 MAX_REQUEST_BYTES = 64 * 1024 * 1024  # a reconnecting Envoy lists every resource it has
 
 
@@ -89,6 +90,7 @@ class Subscription:
     acked: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     words: str = ""  # Envoy's, of the last refusal
+    answered: bool = True  # False while Envoy waits to hear at least that there is nothing
     pending: dict[str, dict[str, str | None]] = field(default_factory=dict)  # nonce → name → version, None: removed
 
     def missing(self, offer: Offer) -> list[str]:
@@ -174,16 +176,19 @@ class Conversation:
             # The first request of a type on a stream. After a reconnect it names what Envoy still has.
             held = dict(request.initial_resource_versions)
             named = {name for name in subscribe if name != WILDCARD}
+            wildcard = not subscribe or WILDCARD in subscribe
+            # An Envoy that asks for everything and has nothing does not go on starting until it is answered.
             self.subscriptions[kind] = Subscription(
-                wildcard=not subscribe or WILDCARD in subscribe, names=named, sent=dict(held), acked=held
+                wildcard, named, sent=dict(held), acked=held, answered=bool(held) or not wildcard
             )
             return None
         subscription.ask(subscribe, unsubscribe)
         if not request.response_nonce:
             return None
         if request.HasField("error_detail"):
-            subscription.note_refused(request.response_nonce, request.error_detail.message)
-            return kind, request.error_detail.message
+            words = request.error_detail.message[:MOST_WORDS]
+            subscription.note_refused(request.response_nonce, words)
+            return kind, words
         subscription.note_acknowledged(request.response_nonce)
         return None
 
@@ -203,7 +208,7 @@ class Conversation:
                 continue
             adds = subscription.missing(offer)
             removals = subscription.surplus(offer) if self._settled(Kind.ROUTES, offers) else []
-            if adds or removals:
+            if adds or removals or not subscription.answered:
                 yield self._response(kind, offer, subscription, adds, removals)
 
     def _settled(self, kind: Kind, offers: Mapping[Kind, Offer]) -> bool:
@@ -226,6 +231,7 @@ class Conversation:
             body = AnyMessage(type_url=kind.type_url, value=resource.body)
             response.resources.append(SentResource(name=name, version=resource.version, resource=body))
         subscription.note_sent(nonce, offer, adds, removals)
+        subscription.answered = True
         return response
 
 

@@ -27,6 +27,11 @@ UPSTREAM_IDLE_SECONDS = 60  # below the worker's own 75 s, so that it is never t
 BUFFER_BYTES = 32 * 1024
 CONCURRENT = 4096  # of connections, of requests, of waiting requests: either place can carry all traffic
 
+# Retries at once that are always allowed; above it, 20 % of what is under way. One worker of two that dies takes half
+# of all requests under way with it, and each of them deserves its second try: Envoy's own floor of 3 failed the rest.
+# A storm it is not, since each request is tried again once and only because its worker died or refused.
+RETRY_FLOOR = 256
+
 
 @lru_cache(maxsize=8)
 def template(limits: Limits) -> Any:
@@ -98,7 +103,7 @@ def _settings(limits: Limits) -> dict[str, Any]:
                     "max_connections": CONCURRENT,
                     "max_pending_requests": CONCURRENT,
                     "max_requests": CONCURRENT,
-                    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 3},
+                    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": RETRY_FLOOR},
                     "track_remaining": True,
                 }
             ]

@@ -118,19 +118,22 @@ class Publisher:
     async def _wait_until_warm(self, fresh: frozenset[str], former: Snapshot | None, wanted: Snapshot) -> None:
         """Acknowledged is not ready: Envoy acknowledges a cluster before the first health check of its workers.
 
-        Waited for are the clusters that are new to Envoy and those that gain traffic, as far as they have an endpoint.
+        Waited for are the clusters that are new and those that gain traffic, as far as they have an endpoint. An Envoy
+        without routes has no caller to protect: there, one broken model must not keep all others from being served.
         """
         gaining = {n for n, share in wanted.shares.items() if former and share > former.shares.get(n, 0)}
-        needed = (fresh | gaining) & wanted.populated
+        added = fresh - (former.clusters.keys() if former else set())
+        needed = (added | gaining) & wanted.populated
         if not needed:
             return
         until = self._clock.monotonic() + self._patience.warm
         while cold := await self._cold(needed, fresh):
             if self._clock.monotonic() >= until:
-                raise PublishTimedOut(
-                    f"no worker of {_readable(cold)} passed a health check within {self._patience.warm:g} s; "
-                    "see the worker's log"
-                )
+                sentence = f"no worker of {_readable(cold)} passed a health check within {self._patience.warm:g} s"
+                if self._ads.known(Kind.ROUTES):
+                    raise PublishTimedOut(f"{sentence}; see the worker's log")
+                log.warning("%s; the other models are served without it", sentence)
+                return
             await self._clock.sleep(POLL_SECONDS)
 
     async def _cold(self, needed: Collection[str], fresh: frozenset[str]) -> set[str]:
@@ -151,7 +154,9 @@ class Publisher:
         try:
             await self._barrier.passed(wanted.mark, self._patience.settle)
         except Unavailable as error:
-            raise PublishTimedOut(error.message) from error
+            # The routes are acknowledged and cannot fail any more. That nobody gets through to ask, say because callers
+            # hold every connection, must not undo a rollback.
+            log.warning("table %s is acknowledged, its use is not confirmed: %s", wanted.version, error)
         return True
 
     async def _wait_until_drained(self, former: Snapshot | None, wanted: Snapshot) -> None:

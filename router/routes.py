@@ -107,8 +107,13 @@ class _Model:
 
     def __init__(self, routes: ModelRoutes, limits: Limits) -> None:
         self.routes = routes
-        self.limits = limits
         self.model_header = [header(HEADER_MODEL, routes.model)]
+        self.timeout = Duration()
+        self.timeout.FromMilliseconds(round((limits.request_seconds + GRACE_SECONDS) * 1000))
+        # Several routes lead to each backend: what they share is made once.
+        self.names = {b: name_of(routes, b, limits) for b in routes.backends}
+        self.actions = {b: RouteAction(cluster=name, timeout=self.timeout) for b, name in self.names.items()}
+        self.headers = {b: [*self.model_header, *_version_headers(b)] for b in routes.backends}
 
     def v1(self, base: str) -> Iterable[Any]:
         backends, labels = self.routes.backends, self.routes.labels
@@ -166,7 +171,7 @@ class _Model:
         # moves except by the change of weight itself, and raising a share never takes a key back.
         arms = [
             WeightedCluster.ClusterWeight(
-                name=name_of(self.routes, backend, self.limits),
+                name=self.names[backend],
                 weight=UInt32Value(value=self.routes.split.share(color)),
                 response_headers_to_add=_version_headers(backend),
             )
@@ -176,22 +181,15 @@ class _Model:
         action = RouteAction(
             weighted_clusters=WeightedCluster(clusters=arms, use_hash_policy=BoolValue(value=True)),
             hash_policy=[RouteAction.HashPolicy(header=RouteAction.HashPolicy.Header(header_name=HEADER_KEY))],
-            timeout=self._timeout(),
+            timeout=self.timeout,
         )
         return Route(match=match, route=action, response_headers_to_add=self.model_header)
 
     def _to(self, backend: Backend, match: Any) -> Any:
-        action = RouteAction(cluster=name_of(self.routes, backend, self.limits), timeout=self._timeout())
-        headers = [*self.model_header, *_version_headers(backend)]
-        return Route(match=match, route=action, response_headers_to_add=headers)
+        return Route(match=match, route=self.actions[backend], response_headers_to_add=self.headers[backend])
 
     def _answer(self, match: Any, status: int, text: str) -> Any:
         return direct(match, status, text, self.model_header)
-
-    def _timeout(self) -> Any:
-        made = Duration()
-        made.FromMilliseconds(round((self.limits.request_seconds + GRACE_SECONDS) * 1000))
-        return made
 
 
 def direct(match: Any, status: int, text: str, headers: Iterable[Any] = ()) -> Any:

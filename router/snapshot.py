@@ -53,8 +53,12 @@ class Snapshot:
         for name in self.endpoints.keys() - self.clusters.keys():
             raise Internal(f"snapshot: endpoints are assigned to cluster {name}, which does not exist")
         for part in self.fragments:
-            for name in sorted(part.clusters - self.clusters.keys()):
-                raise Internal(f"snapshot: a route of model {part.model} leads to cluster {name}, which does not exist")
+            # One by one: the difference of two sets would copy all names for each model.
+            for name in part.clusters:
+                if name not in self.clusters:
+                    raise Internal(
+                        f"snapshot: a route of model {part.model} leads to cluster {name}, which does not exist"
+                    )
             for total in part.totals:
                 if total != TOTAL:
                     raise Internal(f"snapshot: weights of model {part.model} add up to {total}, not {TOTAL}")
