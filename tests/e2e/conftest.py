@@ -13,7 +13,7 @@ from tests.e2e.gateway import Gateway, running, train_and_register
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's training output: v1/, v2/ and test images."""
+    """The demo's training output: dense/, conv/, their samples and lineage, test images."""
     return tmp_path_factory.mktemp("trained")
 
 

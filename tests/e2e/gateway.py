@@ -212,9 +212,10 @@ def end_all(gateway: Gateway) -> None:
 
 
 def train_and_register(folder: Path, home: Path, names: Sequence[str]) -> None:
-    """Train the demo's two digit models once and register them as versions 1 and 2 of each name."""
+    """Train the demo's two digit models once and register them as versions 1 (dense) and 2 (conv) of each name."""
     subprocess.run([sys.executable, "-m", "deploy.demo.train", "--output", str(folder)], check=True, timeout=600)
     gateway = Gateway(home)
     for name in names:
-        for version in ("v1", "v2"):
-            gateway.must("register", name, str(folder / version), timeout=600)
+        for kind in ("dense", "conv"):
+            extra = ["--samples", str(folder / f"{kind}.samples.npz"), "--lineage", str(folder / f"{kind}.lineage.json")]
+            gateway.must("register", name, str(folder / kind), *extra, timeout=600)

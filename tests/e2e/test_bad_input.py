@@ -165,7 +165,7 @@ def test_registering_a_broken_model_leaves_no_version(
         source = tmp_path / "model.keras"
         source.write_bytes(b"PK\x03\x04 not really")
     elif damage != "missing":
-        shutil.copytree(trained / "v1", source)
+        shutil.copytree(trained / "dense", source)
         if damage == "truncated graph":
             graph = source / "saved_model.pb"
             graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
