@@ -43,4 +43,4 @@ def _converter(saved_model: str, signatures: list[str]) -> Any:
 def why_not(words: str) -> str | None:
     """The converter's pages of words as one sentence when TensorFlow Lite lacks operations, else None."""
     lacking = sorted({a or b for a, b in _LACKING.findall(words)})
-    return f"TensorFlow Lite has no built-in operation for {', '.join(lacking)}" if lacking else None
+    return f"TensorFlow Lite has no built-in operation for {', '.join(lacking)} on these dtypes" if lacking else None

@@ -5,7 +5,7 @@ The engine is the worker's own class, so what passes here is what will serve.
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from contracts.signature import Signature
 from serving.engine.base import Engine
 from serving.prepare.compare import Difference, compare
 from serving.prepare.rows import take
-from serving.prepare.samples import Case, brief, run
+from serving.prepare.samples import Case, Monotonic, brief, run
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 LONGEST_RUN = 1.0  # seconds; a batch that takes longer is no help to anybody waiting in it
 _BETWEEN = (3, 7)  # sizes between buckets: a plan that pads must cut the padding off again
-_TIMED_RUNS = (3, 25)  # fewest and most runs per size
+_FEW = (1, 3, 8)
+_TIMED_RUNS = (3, 25)  # fewest and most runs per size, as long as the fewest do not take _ENOUGH_SECONDS
 _TIMED_SECONDS = 0.1  # spent per size
+_ENOUGH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,79 +37,99 @@ class Measured:
         return self.difference.wrong
 
 
-def measure(
+Cases = Mapping[str, tuple[Case, ...]]
+
+
+def measure(engine: Engine, signatures: tuple[Signature, ...], cases: Cases, monotonic: Monotonic) -> Measured:
+    """Check a plan that is not the reference: the main signature at every batch size, the others (often the same
+    function under another name) and other sizes of open dimensions at few. Then time it."""
+    main = _main(signatures, cases)
+    return _measure(engine, signatures, cases, monotonic, lambda s, i: _sizes(s, s is main and i == 0))
+
+
+def measure_reference(
+    engine: Engine, signatures: tuple[Signature, ...], cases: Cases, monotonic: Monotonic
+) -> Measured:
+    """Time the reference, and see that it answers its own cases as it did before."""
+    return _measure(engine, signatures, cases, monotonic, lambda _signature, _case: ())
+
+
+def _sizes(signature: Signature, thoroughly: bool) -> tuple[int, ...]:
+    if not signature.batched:
+        return ()
+    return (*BATCH_SIZES, *_BETWEEN) if thoroughly else _FEW
+
+
+def _measure(
     engine: Engine,
     signatures: tuple[Signature, ...],
-    cases: Mapping[str, tuple[Case, ...]],
-    monotonic: Callable[[], float],
+    cases: Cases,
+    monotonic: Monotonic,
+    sizes: Callable[[Signature, int], tuple[int, ...]],
 ) -> Measured:
-    """Run every case of every signature; stop at the first wrong answer. Batched signatures run at all batch sizes,
-    the others as their cases are. Sizes are timed on the first batched signature that has cases, else on the first."""
+    """Stops at the first wrong answer. `sizes` of a signature's n-th case; none means the case as it is."""
     difference, rows_checked = Difference(), 0
     for signature in signatures:
-        for inputs, expected, rows in _calls(signature, cases[signature.name]):
-            try:
-                found = compare(expected, run(engine, signature, inputs))
-            except Exception as error:  # the runtime's own errors: any of them rules this plan out, none the model
-                found = Difference(wrong=f"does not run: {brief(error)}")
-            difference, rows_checked = difference + found, rows_checked + rows
-            if found.wrong is not None:
-                reason = f'signature "{signature.name}", {rows} rows: {found.wrong}'
-                wrong = Difference(difference.max_abs_error, difference.argmax_flips, reason)
-                return Measured(wrong, rows_checked)
+        for i, case in enumerate(cases[signature.name]):
+            for call in _resized(case, sizes(signature, i)):
+                found = _check(engine, signature, call)
+                difference, rows_checked = difference + found, rows_checked + _rows(call)
+                if found.wrong is not None:
+                    wrong = f'signature "{signature.name}", {_rows(call)} rows: {found.wrong}'
+                    return Measured(replace(difference, wrong=wrong), rows_checked)
     return Measured(difference, rows_checked, _time(engine, signatures, cases, monotonic))
 
 
-def _calls(
-    signature: Signature, cases: tuple[Case, ...]
-) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]]:
-    if not signature.batched:
-        return [(dict(c.inputs), dict(c.outputs), _rows(c)) for c in cases]
-    calls = []
-    for i, case in enumerate(cases):
-        # Other sizes of open dimensions are checked at few batch sizes: each is a new shape to plan for.
-        for size in (*BATCH_SIZES, *_BETWEEN) if i == 0 else (1, *_BETWEEN):
-            pick = np.arange(size) % _rows(case)
-            calls.append((take(case.inputs, pick), take(case.outputs, pick), size))
-    return calls
+def _check(engine: Engine, signature: Signature, call: Case) -> Difference:
+    try:
+        return compare(call.outputs, run(engine, signature, call.inputs))
+    except Exception as error:  # the runtime's own errors: any of them rules this plan out, none the model
+        return Difference(wrong=f"does not run: {brief(error)}")
+
+
+def _resized(case: Case, sizes: tuple[int, ...]) -> list[Case]:
+    """The case with so many of its rows, over and over if it has fewer."""
+    if not sizes:
+        return [case]
+    picks = [np.arange(size) % _rows(case) for size in sizes]
+    return [Case(take(case.inputs, pick), take(case.outputs, pick)) for pick in picks]
 
 
 def _rows(case: Case) -> int:
-    first = next(iter(case.inputs.values()))
-    return len(first) if first.ndim else 1
+    """Rows of the case, one when it has none."""
+    return max((len(array) for array in case.inputs.values() if array.ndim), default=1)
 
 
-def _time(
-    engine: Engine,
-    signatures: tuple[Signature, ...],
-    cases: Mapping[str, tuple[Case, ...]],
-    monotonic: Callable[[], float],
-) -> dict[int, float]:
-    timed = sorted((s for s in signatures if cases[s.name]), key=lambda s: not s.batched)
-    if not timed:
+def _main(signatures: tuple[Signature, ...], cases: Cases) -> Signature | None:
+    """The first batched signature that has cases, else the first that has: the one that is timed."""
+    having = sorted((s for s in signatures if cases[s.name]), key=lambda s: not s.batched)
+    return having[0] if having else None
+
+
+def _time(engine: Engine, signatures: tuple[Signature, ...], cases: Cases, monotonic: Monotonic) -> dict[int, float]:
+    signature = _main(signatures, cases)
+    if signature is None:
         return {}
-    signature, case = timed[0], cases[timed[0].name][0]
+    case = cases[signature.name][0]
     if not signature.batched:
-        return {1: _median(engine, signature, case.inputs, monotonic)}
+        return {1: _median(engine, signature, case, monotonic)}
     seconds: dict[int, float] = {}
-    for size in BATCH_SIZES:
-        median = _median(engine, signature, take(case.inputs, np.arange(size) % _rows(case)), monotonic)
+    for size, resized in zip(BATCH_SIZES, _resized(case, BATCH_SIZES), strict=True):
+        median = _median(engine, signature, resized, monotonic)
         if seconds and median > LONGEST_RUN:
             break
         seconds[size] = median
     return seconds
 
 
-def _median(
-    engine: Engine, signature: Signature, inputs: Mapping[str, np.ndarray], monotonic: Callable[[], float]
-) -> float:
+def _median(engine: Engine, signature: Signature, case: Case, monotonic: Monotonic) -> float:
     fewest, most = _TIMED_RUNS
     taken: list[float] = []
-    engine.run(signature.name, inputs)  # shapes planned, caches filled
+    engine.run(signature.name, case.inputs)  # shapes planned, caches filled
     while len(taken) < fewest or (len(taken) < most and sum(taken) < _TIMED_SECONDS):
         started = monotonic()
-        engine.run(signature.name, inputs)
+        engine.run(signature.name, case.inputs)
         taken.append(monotonic() - started)
-        if taken[-1] > LONGEST_RUN:
+        if sum(taken) > _ENOUGH_SECONDS:
             break
     return statistics.median(taken)

@@ -1,12 +1,12 @@
 """What prepare's steps need from TensorFlow, as small as it can be said, so that they import without it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from contracts.signature import Signature
 from serving.engine.base import Engine
-from serving.prepare.samples import Case
+from serving.prepare.samples import Case, Monotonic
 
 
 class Runtime(Protocol):
@@ -28,7 +28,7 @@ class Runtime(Protocol):
         litert_file: Path,
         signatures: tuple[Signature, ...],
         cases: Mapping[str, tuple[Case, ...]],
-        monotonic: Callable[[], float],
+        monotonic: Monotonic,
     ) -> None:
         """Begin checking and timing the converted model. Its `result` is a measure.Measured."""
 

@@ -17,6 +17,7 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 _COMPANY = (1, 2, 3, 5, 8)  # batch sizes tried; odd ones too, where kernels work in blocks
 _ALONE = 8  # rows tried alone
+_ENOUGH = 16  # rows taken part at all: enough to meet each other, few enough for a slow model
 _SEED = 7
 
 
@@ -49,13 +50,14 @@ def influence(run: Run, inputs: Mapping[str, Array], outputs: Mapping[str, Array
             return f'output "{name}" has shape {list(np.shape(array))} for {rows} rows'
     if (wrong := compare(outputs, run(inputs)).wrong) is not None:
         return f"the same rows got different answers when run twice ({wrong})"
-    return _company(run, inputs, outputs, rows) or _neighbours(run, inputs, rows)
+    few = np.arange(min(rows, _ENOUGH))
+    return _company(run, inputs, outputs, rows) or _neighbours(run, take(inputs, few), len(few))
 
 
 def _company(run: Run, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> str | None:
     random = np.random.default_rng(_SEED)
     picks = [np.array([row]) for row in range(min(rows, _ALONE))]
-    picks += [random.permutation(rows)[:size] for size in (*_COMPANY, rows) if size <= rows]
+    picks += [random.permutation(rows)[:size] for size in (*_COMPANY, min(rows, _ENOUGH)) if size <= rows]
     for pick in picks:
         got = run(take(inputs, pick))
         wrong = compare(take(outputs, pick), got).wrong

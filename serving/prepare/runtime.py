@@ -3,7 +3,7 @@
 Steps that come before, copying and scanning, must not wait for that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from serving.engine.tensorflow import TensorflowEngine
 from serving.prepare import convert, keras_export
 from serving.prepare.isolated import Forked, Isolation
 from serving.prepare.measure import BATCH_SIZES, Measured, measure
-from serving.prepare.samples import Case
+from serving.prepare.samples import Case, Monotonic
 
 THREADS = 0  # as many as a worker takes by itself
 
@@ -47,7 +47,7 @@ class TensorflowRuntime:
         litert_file: Path,
         signatures: tuple[Signature, ...],
         cases: Mapping[str, tuple[Case, ...]],
-        monotonic: Callable[[], float],
+        monotonic: Monotonic,
     ) -> None:
         self._isolation.submit(_measure_litert, litert_file, signatures, cases, monotonic)
 
@@ -67,6 +67,6 @@ def _measure_litert(
     path: Path,
     signatures: tuple[Signature, ...],
     cases: Mapping[str, tuple[Case, ...]],
-    monotonic: Callable[[], float],
+    monotonic: Monotonic,
 ) -> Measured:
     return measure(LitertEngine(path, signatures, BATCH_SIZES, THREADS), signatures, cases, monotonic)

@@ -18,7 +18,10 @@ from serving.prepare.rows import fixed_dimension, take
 MAX_ROWS = 64
 MIN_ROWS = 2  # fewer say nothing about whether rows influence each other
 MAX_BYTES = 16 * 1024 * 1024  # inputs and outputs of one signature
-MAX_SECONDS = 2.0  # of the reference, for all rows at once
+MAX_SECONDS = 0.5  # of the reference, for all rows at once
+
+
+Monotonic = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class SignatureCases:
 
 
 def settle(
-    engine: Engine, signature: Signature, given: Mapping[str, Array] | None, monotonic: Callable[[], float]
+    engine: Engine, signature: Signature, given: Mapping[str, Array] | None, monotonic: Monotonic
 ) -> SignatureCases:
     """Find inputs the model accepts. Raise InvalidInput when it does not accept the ones a person gave."""
     if given is not None:
@@ -68,7 +71,7 @@ def _given_case(engine: Engine, signature: Signature, given: Mapping[str, Array]
         ) from error
 
 
-def _generated(engine: Engine, signature: Signature, monotonic: Callable[[], float]) -> SignatureCases:
+def _generated(engine: Engine, signature: Signature, monotonic: Monotonic) -> SignatureCases:
     found: list[Case] = []
     sizes: set[int] = set()
     refusal = "it has no inputs"
@@ -91,9 +94,7 @@ def _generated(engine: Engine, signature: Signature, monotonic: Callable[[], flo
     return SignatureCases(tuple(found))
 
 
-def _affordable_rows(
-    engine: Engine, signature: Signature, probe: Mapping[str, Array], monotonic: Callable[[], float]
-) -> int:
+def _affordable_rows(engine: Engine, signature: Signature, probe: Mapping[str, Array], monotonic: Monotonic) -> int:
     if not has_rows(signature):
         return MIN_ROWS
     started = monotonic()

@@ -24,7 +24,7 @@ from serving.prepare import pack, savedmodel, source
 from serving.prepare.choose import choose
 from serving.prepare.given import read_given
 from serving.prepare.isolated import DiedOrLate, is_full_disk
-from serving.prepare.measure import Measured, measure
+from serving.prepare.measure import Measured, measure_reference
 from serving.prepare.ports import Runtime
 from serving.prepare.rows import fixed_dimension, influence
 from serving.prepare.samples import Case, SignatureCases, brief, run, settle
@@ -225,7 +225,7 @@ def _conversion(runtime: Runtime) -> str | None:
 
 def _tensorflow_report(runtime: Runtime, reference: Engine, findings: Findings, clock: Clock) -> PlanReport:
     """TensorFlow is correct by definition; it is measured all the same, for its speed and for answers that change."""
-    measured = measure(reference, findings.signatures, findings.runs, clock.monotonic)
+    measured = measure_reference(reference, findings.signatures, findings.runs, clock.monotonic)
     unsteady = (f"it does not always give the same answer: {measured.wrong}",) if measured.wrong else ()
     version = runtime.versions["tensorflow"]
     reason = "; ".join((f"the reference, TensorFlow {version}", *unsteady, *findings.unchecked, *findings.notes))
@@ -278,19 +278,20 @@ def _write_samples(output: Path, findings: Findings) -> None:
     size = 0
     for signature in findings.signatures:
         found = findings.runs[signature.name]
-        if not found or "/" in signature.name or not _portable(found[0]):
+        if not found or "/" in signature.name or not _portable(found[0].inputs):
             continue
-        size += sum(a.nbytes for arrays in (found[0].inputs, found[0].outputs) for a in arrays.values())
+        outputs = found[0].outputs if _portable(found[0].outputs) else {}
+        size += sum(array.nbytes for arrays in (found[0].inputs, outputs) for array in arrays.values())
         if size <= MAX_SAMPLE_BYTES:
-            kept[signature.name] = Samples(found[0].inputs, found[0].outputs)
+            kept[signature.name] = Samples(found[0].inputs, outputs)
     if kept:
         (output / SAMPLES_PATH).parent.mkdir(parents=True, exist_ok=True)
         write_samples(output / SAMPLES_PATH, kept)
 
 
-def _portable(case: Case) -> bool:
-    """Whether an .npz can hold it: numpy has no bfloat16 of its own."""
-    return all(a.dtype.kind in "biufcO" for arrays in (case.inputs, case.outputs) for a in arrays.values())
+def _portable(arrays: Mapping[str, Array]) -> bool:
+    """Whether an .npz can hold them: numpy has no bfloat16 of its own."""
+    return all(array.dtype.kind in "biufcO" for array in arrays.values())
 
 
 def _versions() -> dict[str, str]:
