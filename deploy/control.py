@@ -112,6 +112,9 @@ class _Plane:
             await envoy.close(drain=drain)
             await fleet.close(drain=drain)
             await router.stop()
+            if drain:  # nobody is left to listen there
+                self._home.xds_socket.unlink(missing_ok=True)
+                self._home.envoy_admin_socket.unlink(missing_ok=True)
 
     async def _serve(self, store: Store, world: "_World", listener: socket.socket) -> None:
         reconciler = Reconciler(

@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from contracts.errors import Conflict, Unavailable
 
 DEFAULT_HOME = ".teal"
 SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path; sun_path holds 108 with the closing zero
-SOCKET_NAME_MAX = 40  # bytes kept free for the name of a socket inside the socket directory
+SOCKET_NAME_MAX = 24  # bytes kept free for the name of a socket inside the socket directory
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Home:
         try:
             for directory in (self.path, self.packages, self.staging, self.logs, self.predictions, self.run):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.sockets = self._socket_directory()
         except OSError as error:
             raise Unavailable(
                 f"cannot use {self.path} as home: {error.strerror} ({error.filename}); choose another with --home"
             ) from error
+        self.sockets = self._socket_directory()
 
     @property
     def xds_socket(self) -> Path:
@@ -67,24 +67,40 @@ class Home:
 
     def _socket_directory(self) -> Path:
         """`run/` when its sockets fit into a Unix socket path, else a short directory made from the home's own path,
-        so that the next start finds the same one. It is remembered because TMPDIR may differ by then."""
-        if len(os.fsencode(self.run)) + 1 + SOCKET_NAME_MAX <= SOCKET_PATH_MAX:
+        so that the next start finds the same one."""
+        if _holds_sockets(self.run):
             return self.run
         name = f"teal-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}"
-        memory = self.run / "socket-directory.json"
-        short = self._remembered(memory) or Path(tempfile.gettempdir()) / name
-        short.mkdir(mode=0o700, exist_ok=True)
-        found = short.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            # The temporary directory is shared: somebody else may have been there first.
-            raise PermissionError(1, "the socket directory belongs to somebody else or is open to others", str(short))
-        write_atomically(memory, json.dumps({"home": str(self.path), "sockets": str(short)}).encode())
-        return short
+        # TMPDIR may be a deep place, too.
+        fitting = (Path(d) / name for d in (tempfile.gettempdir(), "/tmp") if _holds_sockets(Path(d) / name))  # noqa: S108
+        return self._remembered() or next(fitting)
 
-    def _remembered(self, memory: Path) -> Path | None:
+    def _open_socket_directory(self) -> None:
+        """Make the directory if it is missing, and refuse one that is not ours alone: the temporary directory is
+        shared, and somebody else may have been there first. Remembered, because TMPDIR may differ next time."""
+        if self.sockets == self.run:
+            return
+        try:
+            self.sockets.mkdir(mode=0o700, exist_ok=True)
+            found = self.sockets.lstat()
+            mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            if not mine or stat.S_IMODE(found.st_mode) & 0o077:
+                raise PermissionError(1, "it belongs to somebody else or is open to others", str(self.sockets))
+            memory = json.dumps({"home": str(self.path), "sockets": str(self.sockets)})
+            write_atomically(self.run / "socket-directory.json", memory.encode())
+        except OSError as error:
+            raise Unavailable(f"cannot keep sockets in {self.sockets}: {error.strerror}; remove it") from error
+
+    def _close_socket_directory(self) -> None:
+        """Leave nothing in the temporary directory, unless workers that live on still use it."""
+        if self.sockets != self.run:
+            with suppress(OSError):
+                self.sockets.rmdir()
+
+    def _remembered(self) -> Path | None:
         """What an earlier start of this very home chose; a copied home must not share sockets with its original."""
         try:
-            said = json.loads(memory.read_text())
+            said = json.loads((self.run / "socket-directory.json").read_text())
             return Path(said["sockets"]) if said["home"] == str(self.path) else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
@@ -105,7 +121,9 @@ class Home:
                 ) from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            self._open_socket_directory()
             yield
+            self._close_socket_directory()
         finally:
             os.close(descriptor)
 
@@ -137,6 +155,10 @@ class Home:
         finally:
             os.close(descriptor)
         return False
+
+
+def _holds_sockets(directory: Path) -> bool:
+    return len(os.fsencode(directory)) + 1 + SOCKET_NAME_MAX <= SOCKET_PATH_MAX
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ goes wrong in there is a sentence here, never a crash.
 import errno
 import json
 import logging
+import math
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 from contracts import errors
 from contracts.errors import Conflict, Internal, InvalidInput, NotFound, TealError, Unavailable, Unsupported
+from deploy.fleet.environment import DEFAULTS, PASSED_ON
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ _ERRORS: Mapping[str, type[TealError]] = {
 }
 _LINE_MAX = 1 << 20  # of one line on standard output; a model may print what it likes
 _NO_SPACE = os.strerror(errno.ENOSPC)
+_PRINTED = "printed: "
 _TAIL = 2000  # characters of the log shown when prepare dies without a word
 
 
@@ -54,9 +57,10 @@ def prepare(
     """Run prepare to its end. `inherit` is a descriptor the process keeps open (the staging lock: should this process
     be killed, nobody collects the directory while the other still writes). Raises what prepare reported, Unavailable
     when it took too long, OSError (ENOSPC) when the disk is full, Internal when it died without a word."""
-    with log_path.open("ab") as diary:
+    with log_path.open("ab", buffering=0) as diary:
         process = subprocess.Popen(
             argv,
+            env={**DEFAULTS, **{name: os.environ[name] for name in PASSED_ON if name in os.environ}},  # no secrets
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=diary,
@@ -95,7 +99,7 @@ def _listen(process: "subprocess.Popen[bytes]", diary: Any, progress: Progress) 
         elif isinstance(message, dict) and "stage" in message:
             progress(str(message["stage"]), str(message.get("detail", "")))
         else:
-            diary.write(line)
+            diary.write(_PRINTED.encode() + line)
     return last
 
 
@@ -109,7 +113,8 @@ def _understand(said: Mapping[str, Any], code: int, log_path: Path) -> Prepared:
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         raise _ERRORS.get(str(error.get("code")), Internal)(error["message"])
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    last_words = tail.strip().splitlines()
+    # What it printed comes to the log through us, later than its standard error, so it is not what it said last.
+    last_words = [line for line in tail.strip().splitlines() if not line.startswith(_PRINTED)]
     raise Internal(
         f"preparing the model {how} without saying why; nothing was registered. "
         f"Its last words: {last_words[-1][:300] if last_words else 'none'}. The whole log is {log_path}"
@@ -121,6 +126,9 @@ def _limit(pid: int, limits: PrepareLimits) -> None:
     try:
         os.setpriority(os.PRIO_PROCESS, pid, limits.nice)
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        # Bounds one that nobody watches any more because this process was killed.
+        cpu = math.ceil(limits.seconds * (os.cpu_count() or 1))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (cpu, cpu))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
     except ProcessLookupError:
         log.debug("prepare %d ended before its limits were set", pid)
