@@ -21,7 +21,7 @@ _BETWEEN = (3, 7)  # sizes between buckets: a plan that pads must cut the paddin
 _FEW = (1, 3, 8)
 _TIMED_RUNS = (3, 25)  # fewest and most runs per size, as long as the fewest do not take _ENOUGH_SECONDS
 _TIMED_SECONDS = 0.1  # spent per size
-_ENOUGH_SECONDS = 0.5
+_ENOUGH_SECONDS = 0.25
 
 
 @dataclass(frozen=True)

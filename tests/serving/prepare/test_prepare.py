@@ -171,7 +171,14 @@ def test_one_given_row_of_a_leaky_model_does_not_hide_the_leak(
 
 
 @pytest.mark.parametrize(
-    ("name", "op"), [("reads_a_file", "ReadFile"), ("calls_python", "EagerPyFunc"), ("prints_into_a_file", "PrintV2")]
+    ("name", "op"),
+    [
+        ("reads_a_file", "ReadFile"),
+        ("calls_python", "EagerPyFunc"),
+        ("prints_into_a_file", "PrintV2"),
+        ("saves_while_serving", "SaveV2"),
+        ("looks_up_in_any_file", "InitializeTableFromTextFileV2"),
+    ],
 )
 def test_a_model_that_reaches_out_is_refused_before_it_is_loaded(
     name: str, op: str, model: MakeModel, prepared: Preparer
@@ -181,6 +188,15 @@ def test_a_model_that_reaches_out_is_refused_before_it_is_loaded(
     assert "function" in refusal.value.message
     assert prepared.runtimes == 0
     assert list(prepared.output.iterdir()) == []
+
+
+def test_a_keras_file_with_python_code_in_it_is_refused_before_keras_sees_it(
+    zoo: Any, tmp_path: Path, prepared: Preparer
+) -> None:
+    zoo.keras_lambda(tmp_path / "model.keras")
+    with pytest.raises(InvalidInput, match="Lambda carries code"):
+        prepared(tmp_path / "model.keras")
+    assert prepared.runtimes == 0
 
 
 def test_a_truncated_model_is_refused_and_nothing_is_left(model: MakeModel, tmp_path: Path, prepared: Preparer) -> None:

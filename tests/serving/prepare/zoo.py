@@ -162,3 +162,31 @@ def tensorflow_1(path: Path) -> None:
         signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
         builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
         builder.save()
+
+
+def saves_while_serving(path: Path) -> None:
+    def call(x: Any) -> Any:
+        tf.raw_ops.SaveV2(prefix="/tmp/never", tensor_names=["x"], shape_and_slices=[""], tensors=[x])
+        return {"y": x}
+
+    _save(path, call, tf.TensorSpec([None, 4], tf.float32, "x"))
+
+
+def looks_up_in_any_file(path: Path) -> None:
+    """A table filled from a path that is a constant of the model instead of one of its assets."""
+
+    def call(words: Any) -> Any:
+        table = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+        tf.raw_ops.InitializeTableFromTextFileV2(
+            table_handle=table, filename="/etc/hostname", key_index=-2, value_index=-1, vocab_size=-1, delimiter=" "
+        )
+        default = tf.constant(-1, tf.int64)
+        return {"id": tf.raw_ops.LookupTableFindV2(table_handle=table, keys=words, default_value=default)}
+
+    _save(path, call, tf.TensorSpec([None], tf.string, "words"))
+
+
+def keras_lambda(path: Path) -> None:
+    """A .keras file whose layer is Python code."""
+    layers = [tf.keras.Input((4,)), tf.keras.layers.Lambda(lambda x: x * 2)]
+    tf.keras.Sequential(layers).save(path)
