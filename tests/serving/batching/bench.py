@@ -1,0 +1,106 @@
+"""A batcher on a test bench: a clock that only the test moves, an engine thread that runs only when told."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from contracts.limits import LIMITS, Limits
+from contracts.signature import Signature
+from serving.batching.batcher import MicroBatcher
+from serving.batching.tickets import Outputs
+from tests.fakes.clock import HandClock
+from tests.serving.engines import HALF_PLUS_TWO, FormulaEngine, HandExecutor
+
+FOR_EVER = 1e9
+IN_THREAD = 0.010
+ON_LOOP = 100e-6
+AT_ONCE = 10e-6
+
+
+async def settle() -> None:
+    """Let everything run that needs no time."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Facts:
+    runs: list[tuple[int, int, bool]] = field(default_factory=list)  # rows, padding, ok
+    waits: list[float] = field(default_factory=list)
+
+    def ran(self, rows: int, padding: int, seconds: float, ok: bool) -> None:
+        self.runs.append((rows, padding, ok))
+
+    def waited(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+class Bench:
+    """`cost` seconds per run decide where runs take place; the clock stands still during a run."""
+
+    def __init__(
+        self,
+        engine: FormulaEngine,
+        *,
+        cost: float = IN_THREAD,
+        signatures: tuple[Signature, ...] = (HALF_PLUS_TWO,),
+        buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
+        limits: Limits = LIMITS,
+    ) -> None:
+        self.engine = engine
+        self.clock = HandClock()
+        self.facts = Facts()
+        self.executor = HandExecutor()
+        self.hangs = 0
+        self.batcher = MicroBatcher(
+            engine=engine,
+            signatures=signatures,
+            buckets=buckets,
+            clock=self.clock,
+            limits=limits,
+            facts=self.facts,
+            executor=self.executor,
+            on_hang=self._hung,
+        )
+        for curve in self.batcher.curves.values():
+            for bucket in curve.buckets:
+                curve.learn(bucket, cost)
+            curve.learn = lambda bucket, seconds: None  # type: ignore[method-assign]  # the price list stays
+        self.signature = signatures[0]
+
+    async def __aenter__(self) -> "Bench":
+        self.batcher.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.batcher.close()
+
+    def send(
+        self, *values: float, seconds: float = FOR_EVER, signature: Signature | None = None
+    ) -> "asyncio.Future[Outputs]":
+        rows = np.array(values, np.float32)
+        return self.batcher.submit(
+            signature or self.signature, {"x": rows}, len(rows), self.clock.monotonic() + seconds
+        )
+
+    async def run(self, runs: int | None = None) -> None:
+        """Let the engine thread do `runs` runs, or all there are."""
+        await settle()
+        while self.executor.waiting and runs != 0:
+            self.executor.run_one()
+            await settle()
+            runs = None if runs is None else runs - 1
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass and everything happen that was due."""
+        await settle()
+        self.clock.move(seconds)
+        await settle()
+
+    def _hung(self) -> None:
+        self.hangs += 1
+
+
+def values(future: "asyncio.Future[Outputs]") -> list[float]:
+    return future.result()["y"].tolist()
