@@ -71,8 +71,10 @@ class Commands:
             after = await self._reconciler.applied(
                 model, recorded.deployment.revision, WARM_SECONDS, lambda d: d.state is not State.WARMING
             )
-            if after.state is State.FAILED and recorded.deployment.state is State.WARMING:
-                raise Unavailable(f"model {model}: {after.reason}")
+            if recorded.version is not None and after.place_of(recorded.version) is None:
+                # It failed, or another operator decided otherwise while it was warming.
+                kind = Unavailable if after.state is State.FAILED else Conflict
+                raise kind(f"model {model}: {after.reason}")
             return after
 
     async def weight(self, model: str, percent: str | float, operator: Operator) -> Deployment:

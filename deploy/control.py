@@ -77,12 +77,13 @@ class _Plane:
 
     async def run(self, listener: socket.socket) -> None:
         """Come up, serve until told to stop, and leave."""
+        stop = _stop_signals()
         store = Store(self._settings.state_url or sqlite_url(self._home.state))
         try:
             await asyncio.to_thread(store.check)
             self._check_port(store)
             async with self._processes(store) as world:
-                await self._serve(store, world, listener)
+                await self._serve(store, world, listener, stop)
         finally:
             store.close()
 
@@ -116,7 +117,7 @@ class _Plane:
                 self._home.xds_socket.unlink(missing_ok=True)
                 self._home.envoy_admin_socket.unlink(missing_ok=True)
 
-    async def _serve(self, store: Store, world: "_World", listener: socket.socket) -> None:
+    async def _serve(self, store: Store, world: "_World", listener: socket.socket, stop: asyncio.Event) -> None:
         reconciler = Reconciler(
             store=store,
             fleet=world.fleet,
@@ -138,7 +139,6 @@ class _Plane:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                stop = _stop_signals()
                 # Workers (by the first tick), Envoy and the API come up side by side: together they have four seconds.
                 lasting = [
                     group.create_task(reconciler.run(), name="reconcile"),
@@ -146,7 +146,8 @@ class _Plane:
                     group.create_task(_raise_when_hopeless(world.envoy), name="envoy given up"),
                 ]
                 http = group.create_task(server.serve(sockets=[listener]), name="operating port")
-                group.create_task(asyncio.to_thread(parts.registry.collect_garbage), name="collect garbage")
+                http.add_done_callback(lambda _: stop.set())  # without its operating port a gateway is not one
+                group.create_task(_tidy(parts.registry), name="collect garbage")
                 await world.envoy.start()
                 self._home.announce(Gateway(os.getpid(), self._port, self._admin_port, self._clock.wall()))
                 log.info(
@@ -252,6 +253,14 @@ async def _watch(world: _World, reconciler: Reconciler) -> None:
             world.telemetry.envoy_restarted()
         restarts = max(restarts, status.restarts)
         reconciler.ring()
+
+
+async def _tidy(registry: Registry) -> None:
+    """Leftovers cost space, nothing else: what keeps us from removing them keeps nobody from serving."""
+    try:
+        await asyncio.to_thread(registry.collect_garbage)
+    except (OSError, TealError):
+        log.exception("could not remove leftovers of interrupted registrations; it is tried again at the next start")
 
 
 async def _raise_when_hopeless(envoy: EnvoyProcess) -> None:

@@ -57,8 +57,8 @@ def _reading(api: APIRouter, parts: Parts) -> None:
 
     @api.get("/status", response_model=shapes.Overview, responses=responses(400, 500), tags=["read"])
     async def overview() -> Any:
-        """The gateway and every model that was ever deployed."""
-        deployments = await asyncio.to_thread(parts.store.deployments)
+        """The gateway and every model, deployed or not."""
+        deployments = await asyncio.to_thread(_everything, parts)
         gateway = {
             "port": parts.port,
             "admin_port": parts.admin_port,
@@ -144,6 +144,11 @@ _PLAIN = {
     Verb.PAUSE: "Freeze an automatic rollout.",
     Verb.RESUME: "Continue a paused rollout.",
 }
+
+
+def _everything(parts: Parts) -> list[Deployment]:
+    known = {d.model: d for d in parts.store.deployments()}
+    return [known.get(name, Deployment(name)) for name in parts.registry.models()]
 
 
 def _plain(parts: Parts, verb: Verb) -> Any:

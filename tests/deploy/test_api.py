@@ -109,6 +109,35 @@ def test_a_version_that_cannot_load_is_refused_with_its_reason_and_live_is_untou
     drive(tmp_path, story, instantly=False)
 
 
+def test_a_deploy_that_another_operator_aborts_is_told_so(tmp_path: Path) -> None:
+    async def story(p: Plane) -> None:
+        p.versions("m", 1)
+        first = asyncio.create_task(p.post("m/deploy"))
+        await until("a worker starts", p.fleet.workers)
+        assert (await p.post("m/abort", reason="wrong one")).status_code == 200
+        refused(await first, 409, "conflict", "given up while warming", "wrong one")
+
+    drive(tmp_path, story, instantly=False)
+
+
+def test_the_overview_lists_models_that_are_only_registered_too(tmp_path: Path) -> None:
+    async def story(p: Plane) -> None:
+        p.versions("a", 1)
+        p.versions("b", 1)
+        await p.must("b/deploy")
+        overview = await p.get("/api/v1/status")
+        assert [(m["model"], m["live"] is None) for m in overview["models"]] == [("a", True), ("b", False)]
+        assert overview["gateway"]["envoy"] == "ready"
+        assert (await p.get("/api/v1/models"))["models"][1] == {
+            "model": "b",
+            "live": 1,
+            "candidate": None,
+            "versions": 1,
+        }
+
+    drive(tmp_path, story)
+
+
 def test_everything_unknown_is_404_and_names_what_is_there(tmp_path: Path) -> None:
     async def story(p: Plane) -> None:
         refused(await p.post("m/deploy"), 404, "not_found", "nothing is registered", "teal register")
