@@ -12,9 +12,11 @@ SEPARATOR = "|"  # no model name holds one, and Envoy leaves it alone in names o
 DIGEST_LETTERS = 12
 
 # What each part of a name looks like in a statistic's name, by the label it becomes.
-PARTS = {"kind": "[a-z]+", "model": r"[^|]+", "version": r"\d+", "color": "(?:blue|green)", "package": r"[^|.]+"}
+PARTS = {"kind": "[a-z]+", "package": "[^|]+", "model": "[^|]+", "version": r"\d+", "color": "[a-z]+"}
+LABELS = ("kind", "model", "version", "color")
 # With use_all_default_tags off, the wanted ones of Envoy's own tags are named.
 DEFAULT_TAGS = (
+    "envoy.cluster_name",
     "envoy.response_code",
     "envoy.response_code_class",
     "envoy.http_conn_manager_prefix",
@@ -24,23 +26,29 @@ DEFAULT_TAGS = (
 
 
 def cluster_name(kind: str, model: str, backend: Backend, settings: str) -> str:
-    """`predict|digits|2|green|0a1b2c3d4e5f-9f3a`: kind, model, version, color, package digest and settings digest."""
+    """`predict|0a1b2c3d4e5f-9f3a|digits|2|green`: kind, package digest and settings digest, model, version, color."""
     package = backend.digest.removeprefix("sha256:")[:DIGEST_LETTERS]
-    return SEPARATOR.join((kind, model, str(backend.version), backend.color.value, f"{package}-{settings}"))
+    return SEPARATOR.join((kind, f"{package}-{settings}", model, str(backend.version), backend.color.value))
+
+
+def version_of(name: str) -> str:
+    """The version a cluster's name stands for, as an operator says it: "digits version 2 (green)"."""
+    _, _, model, version, color = name.split(SEPARATOR)
+    return f"{model} version {version} ({color})"
 
 
 def stats_tags() -> list[dict[str, str]]:
     """Envoy's stats_tags: the whole name leaves the statistic's name and comes back as labels, so that
-    `cluster.predict|digits.v2|2|green|….upstream_rq_total` is `envoy_cluster_upstream_rq_total{model="digits.v2",…}`.
+    `cluster.predict|…|digits.v2|2|green.upstream_rq_total` is `envoy_cluster_upstream_rq_total{model="digits.v2",…}`.
 
     In each pattern the outer group is what is cut out of the name (the same for all), the inner group the label's
-    value. The default tag for cluster names ends at the first dot, which model names may hold; ours never match
-    where the other clusters' do.
+    value. Envoy's own tag for cluster names ends at the first dot, which model names may hold; the package stands
+    before the model so that this label, too, differs between any two clusters. Envoy runs every pattern over every
+    statistic of every new cluster, which is most of what a new cluster costs: so there are no more than needed.
     """
     tags = []
-    for label in PARTS:
+    for label in LABELS:
         pattern = r"\|".join(f"({part})" if name == label else part for name, part in PARTS.items())
         tags.append({"tag_name": label, "regex": rf"^cluster\.({pattern}\.)"})
-    tags.append({"tag_name": "envoy.cluster_name", "regex": r"^cluster\.(([^.|]+)\.)"})
     tags += [{"tag_name": name} for name in DEFAULT_TAGS]
     return tags

@@ -16,6 +16,7 @@ from contracts.limits import LIMITS, Limits
 from router.ads import Ads, Kind
 from router.envoy import POLL_SECONDS, ClusterFacts
 from router.errors import PublishRefused, PublishTimedOut
+from router.naming import version_of
 from router.snapshot import Resource, Snapshot, build
 from router.table import RoutingTable
 
@@ -211,10 +212,6 @@ def _complete(table: RoutingTable, limits: Limits) -> Snapshot:
 
 
 def _readable(names: Collection[str]) -> str:
-    """Cluster names as an operator says them: "digits version 2 (green)"."""
-    said = []
-    for name in sorted(names)[:3]:
-        _, model, version, color, _ = name.split("|")
-        said.append(f"{model} version {version} ({color})")
+    said = [version_of(name) for name in sorted(names)[:3]]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(said) + more

@@ -279,7 +279,7 @@ def test_envoys_own_numbers_carry_model_version_and_color() -> None:
         async with gateway() as g:
             await g.router.publish(await three_models(g))
             await g.post("/v1/models/digits.v2:predict")
-            labels = 'kind="predict",model="digits.v2",version="3",color="green",package="'
+            labels = 'kind="predict",model="digits.v2",version="3",color="green"'
 
             async def counted() -> bool:
                 lines = (await g.router.admin.prometheus()).decode().splitlines()

@@ -23,7 +23,7 @@ DIGITS = both("digits", backend(1, Color.BLUE, "/run/1.sock"), backend(2, Color.
 def test_a_route_to_a_missing_cluster_is_refused() -> None:
     whole = build(table(DIGITS))
     gone = next(iter(whole.clusters))
-    with pytest.raises(Internal, match=f"leads to cluster .*{gone.split('|')[1]}.*, which does not exist"):
+    with pytest.raises(Internal, match=f"leads to cluster .*{gone.split('|')[2]}.*, which does not exist"):
         replace(
             whole,
             clusters={n: c for n, c in whole.clusters.items() if n != gone},
