@@ -84,6 +84,15 @@ def test_the_table_is_complete_and_every_state_has_its_sentence() -> None:
     assert all(set(row) == set(Verb) for row in TABLE.values())
 
 
+def test_after_the_first_version_failed_only_another_deploy_helps() -> None:
+    failed = replace(base(State.FAILED), live=None)
+    assert give(failed, Deploy(1, "d1")).state is State.WARMING
+    assert give(failed, Plain(Verb.ABORT)) == give(failed, Drain()) == failed
+    for verb in (Verb.WEIGHT, Verb.PROMOTE, Verb.ROLLBACK, Verb.UNDO, Verb.PAUSE, Verb.RESUME):
+        with pytest.raises(Conflict, match="nothing is deployed"):
+            give(failed, command(verb))
+
+
 @pytest.mark.parametrize("state", State)
 def test_a_refusal_names_something_to_do_next(state: State) -> None:
     for verb in Verb:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import Conflict, NotFound
-from deploy.fleet.ledger import ProcessKind, ProcessRecord
 from deploy.rollout.events import Order, Plain, Verb, Weight
 from deploy.rollout.rules import Decision, decide
 from deploy.store.database import StateUnusable, sqlite_url
@@ -144,20 +143,6 @@ def test_the_database_is_as_durable_as_promised(store: Store, tmp_path: Path) ->
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
-
-
-def test_the_fleet_finds_its_processes_again(store: Store, tmp_path: Path) -> None:
-    worker = ProcessRecord(
-        "m-1-blue-0", ProcessKind.WORKER, "m", 1, "blue", 0, 17, 4711, "/run/w.sock", '{"a": 1}', 2.5
-    )
-    envoy = ProcessRecord("envoy", ProcessKind.ENVOY, "", 0, "", 0, None, None, "", "{}", 1.0)
-    store.save_process(worker)
-    store.save_process(envoy)
-    assert store_at(tmp_path).processes() == (envoy, worker)
-    store.save_process(envoy)
-    store.forget_process(worker.id)
-    store.forget_process("nobody")
-    assert store.processes() == (envoy,)
 
 
 def test_labels_name_versions_that_exist_and_go_with_them(store: Store) -> None:
