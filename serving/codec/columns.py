@@ -22,6 +22,7 @@ from serving.engine.base import NUMPY_DTYPES, Array
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 _JSON_DTYPES = frozenset({"bool", "float32", "float64", "string", *_INTEGERS})
 _NUMBERS, _WHOLE, _TRUTH = frozenset((float, int)), frozenset((int,)), frozenset((bool,))
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _B64 = "b64"
 _KIND_WORDS = {
     bool: "true/false", int: "a whole number", float: "a number with a fraction", str: "text", dict: "an object",
@@ -138,7 +139,7 @@ def _float32(column: Column, flat: Sequence[Any]) -> Array:
         # struct refuses what does not fit into 32 bits, where numpy would make it infinite; it is no slower.
         packed = struct.pack(f"<{len(flat)}f", *flat)
     except OverflowError:
-        bad = next(v for v in flat if math.isfinite(v) and abs(v) > float(np.finfo(np.float32).max))
+        bad = next(v for v in flat if _FLOAT32_MAX < abs(v) != math.inf)
         raise InvalidInput(f"{column.expected}, got {str(bad)[:30]}, which is out of range") from None
     return np.frombuffer(packed, "<f4")
 

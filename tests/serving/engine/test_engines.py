@@ -1,0 +1,70 @@
+"""Both engines keep the same promises; they are asked the same questions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.engine.base import Engine
+from serving.engine.litert import LitertEngine, bucket_for
+from serving.engine.tensorflow import TensorflowEngine
+from tests.serving.packages import BUCKETS, DENSE, HALF, UPPER
+
+pytestmark = pytest.mark.tensorflow
+
+IMAGE = np.arange(24, dtype=np.float32).reshape(8, 3)
+SCORES = IMAGE @ np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+
+
+@pytest.fixture(params=["litert", "litert sharing one interpreter", "tensorflow"])
+def engine(request: pytest.FixtureRequest, models: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    if request.param == "tensorflow":
+        return TensorflowEngine(models / "saved_model", (DENSE, HALF), 1)
+    if "sharing" in request.param:
+        monkeypatch.setattr("serving.engine.litert._PACKED_BYTES", 0)
+    return LitertEngine(models / "model.tflite", (DENSE, HALF), BUCKETS, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
+def test_every_number_of_rows_up_to_the_biggest_bucket_is_computed(engine: Engine, rows: int) -> None:
+    engine.warm(8)
+    outputs = engine.run("serving_default", {"image": IMAGE[:rows]})
+    assert list(outputs) == ["scores"]
+    np.testing.assert_allclose(outputs["scores"], SCORES[:rows])
+
+
+def test_the_answers_survive_the_next_run(engine: Engine) -> None:
+    first = engine.run("serving_default", {"image": IMAGE[:3]})["scores"]
+    engine.run("serving_default", {"image": np.zeros((4, 3), np.float32)})
+    engine.run("serving_default", {"image": np.zeros((3, 3), np.float32)})
+    np.testing.assert_allclose(first, SCORES[:3])
+
+
+def test_signatures_do_not_disturb_each_other(engine: Engine) -> None:
+    for rows in (1, 3, 2):
+        half = engine.run("half", {"x": np.arange(rows, dtype=np.float32)})["y"]
+        np.testing.assert_allclose(half, np.arange(rows) / 2 + 2)
+        np.testing.assert_allclose(engine.run("serving_default", {"image": IMAGE[:rows]})["scores"], SCORES[:rows])
+
+
+def test_read_only_inputs_are_fine(engine: Engine) -> None:
+    rows = np.frombuffer(IMAGE[:3].tobytes(), np.float32).reshape(3, 3)
+    np.testing.assert_allclose(engine.run("serving_default", {"image": rows})["scores"], SCORES[:3])
+
+
+def test_a_missing_signature_is_said_when_the_model_is_opened(models: Path) -> None:
+    with pytest.raises(ValueError, match="upper"):
+        LitertEngine(models / "model.tflite", (UPPER,), BUCKETS, 1)
+    with pytest.raises(ValueError, match="no signature half_"):
+        TensorflowEngine(models / "saved_model", (HALF.__class__("half_", (), (), True),), 1)
+
+
+def test_strings_are_bytes_in_and_out(models: Path) -> None:
+    engine = TensorflowEngine(models / "saved_model", (UPPER,), 1)
+    outputs = engine.run("upper", {"words": np.array([b"hi", "é".encode()], object)})
+    assert outputs["shouted"].tolist() == [b"HI", "é".encode()]
+
+
+def test_more_rows_than_the_biggest_bucket_are_a_callers_mistake() -> None:
+    with pytest.raises(ValueError, match="split it first"):
+        bucket_for(9, BUCKETS)
