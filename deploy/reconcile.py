@@ -58,6 +58,7 @@ class Reconciler:
         self._applied: dict[str, tuple[Deployment, AppliedModel]] = {}
         self._warming_since: dict[tuple[str, int, float], float] = {}
         self._problem: str | None = None
+        self._unrecorded: str | None = None  # why a decision of the present tick could not be recorded
         self._failures = 0
         self._begun = 0  # ticks begun
         self._finished = 0  # the latest tick that finished all its work
@@ -151,7 +152,7 @@ class Reconciler:
                 decided.append(await asyncio.to_thread(self._record, deployment.model, workers, now))
             except TealError as error:
                 log.warning("model %s: what was decided could not be recorded: %s", deployment.model, error.message)
-                self._problem = error.message
+                self._unrecorded = error.message
                 decided.append(deployment)
         return tuple(decided)
 
@@ -212,10 +213,12 @@ class Reconciler:
         self._applied = {d.model: (d, AppliedModel(d.revision, d.split())) for d in deployments}
 
     async def _tick_and_survive(self) -> None:
-        self._problem = None
         self._begun += 1
+        self._unrecorded = None
         try:
             await self.tick()
+            # Only now: while a publish is tried again, the reason why the last one failed still holds.
+            self._problem = self._unrecorded
             self._failures = 0
             self._finished = self._begun
         except _Overtaken:

@@ -16,7 +16,7 @@ from contracts.errors import Conflict, NotFound
 from deploy.failpoints import reach
 from deploy.fleet.ledger import ProcessKind, ProcessRecord
 from deploy.rollout.deployment import Deployment, from_json, to_json
-from deploy.rollout.rules import Decision
+from deploy.rollout.moves import Decision
 from deploy.store.database import check_integrity, open_engine, translated
 from deploy.store.records import Event, Version
 from deploy.store.schema import deployments, events, labels, models, processes, versions

@@ -10,7 +10,8 @@ import pytest
 from contracts.errors import Unavailable
 from deploy.ports import Applied, WorkerState
 from deploy.rollout.events import Deploy, Observation, Order
-from deploy.rollout.rules import UNDO_SECONDS, WARMING_SECONDS, decide
+from deploy.rollout.moves import UNDO_SECONDS
+from deploy.rollout.rules import WARMING_SECONDS, decide
 from router.table import RoutingTable
 from tests.deploy.plane import Plane, plane, until
 from tests.fakes.fleet import FakeFleet

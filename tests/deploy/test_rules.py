@@ -12,7 +12,8 @@ from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.rollout.deployment import SENTENCES, Deployment, Place, State, Strategy, from_json, to_json
 from deploy.rollout.events import Command, Deploy, Drain, Health, Observation, Order, Plain, Verb, Weight
-from deploy.rollout.rules import TABLE, UNDO_SECONDS, WARMING_SECONDS, decide
+from deploy.rollout.moves import UNDO_SECONDS
+from deploy.rollout.rules import TABLE, WARMING_SECONDS, decide
 
 NOW = 1_000.0
 WELL = Health(ready=1)

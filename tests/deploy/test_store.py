@@ -9,7 +9,8 @@ import pytest
 
 from contracts.errors import Conflict, NotFound
 from deploy.rollout.events import Order, Plain, Verb, Weight
-from deploy.rollout.rules import Decision, decide
+from deploy.rollout.moves import Decision
+from deploy.rollout.rules import decide
 from deploy.store.database import StateUnusable, sqlite_url
 from deploy.store.store import Store
 from tests.deploy.plane import add_versions
