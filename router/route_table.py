@@ -114,17 +114,11 @@ def _general(everyone_ready: bool, mark: str) -> Iterable[Route]:
     yield direct(RouteMatch(path="/v2/health/ready", headers=[get]), *ready)
     yield direct(RouteMatch(path="/v2"), 405, answers.WRONG_V2)
     yield direct(RouteMatch(prefix="/v2/health/"), 404, answers.NOTHING_HERE)
-    for shape, status, sentence in (
-        (SHAPES[0], 404, answers.UNKNOWN_MODEL),
-        (SHAPES[1], 404, answers.UNKNOWN_MODEL),
-        (SHAPES[2], 404, answers.UNKNOWN_MODEL),
-        (SHAPES[3], 404, answers.UNKNOWN_MODEL),
-    ):
-        verb, path = shape
+    for verb, path in SHAPES:
         method = route_components_pb2.HeaderMatcher(name=":method", string_match=StringMatcher(exact=verb))
         match = RouteMatch(headers=[method])
         match.safe_regex.regex = path.removesuffix(_QUERY)  # a route's own pattern sees no query
-        yield direct(match, status, sentence)
+        yield direct(match, 404, answers.UNKNOWN_MODEL)
     yield direct(RouteMatch(path_separated_prefix="/v1"), 400, answers.MALFORMED_V1)
     yield direct(RouteMatch(prefix="/v2/models/"), 404, answers.WRONG_V2)
     yield direct(RouteMatch(prefix="/"), 404, answers.NOTHING_HERE)
