@@ -138,7 +138,7 @@ def _float32(column: Column, flat: Sequence[Any]) -> Array:
     try:
         # struct refuses what does not fit into 32 bits, where numpy would make it infinite; it is no slower.
         packed = struct.pack(f"<{len(flat)}f", *flat)
-    except OverflowError:
+    except (OverflowError, struct.error):  # the latter for whole numbers beyond even a double
         bad = next(v for v in flat if _FLOAT32_MAX < abs(v) != math.inf)
         raise InvalidInput(f"{column.expected}, got {str(bad)[:30]}, which is out of range") from None
     return np.frombuffer(packed, "<f4")

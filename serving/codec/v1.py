@@ -144,10 +144,12 @@ def write(predict: Predict, outputs: Mapping[str, Array]) -> bytes:
             return b'{"outputs":' + _value(name, array) + b"}"
         members = [dump(name) + b":" + _value(name, array) for name, array in outputs.items()]
         return b'{"outputs":{' + b",".join(members) + b"}}"
-    rows = _common_rows(outputs)
     if len(outputs) == 1:
         name, array = next(iter(outputs.items()))
+        if array.ndim == 0:
+            raise _no_rows()
         return b'{"predictions":' + _value(name, array) + b"}"
+    rows = _common_rows(outputs)
     named = [(dump(name) + b":", name, array) for name, array in outputs.items()]
     lines = [b"{" + b",".join([key + _value(name, a[i, ...]) for key, name, a in named]) + b"}" for i in range(rows)]
     return b'{"predictions":[' + b",".join(lines) + b"]}"
@@ -156,8 +158,12 @@ def write(predict: Predict, outputs: Mapping[str, Array]) -> bytes:
 def _common_rows(outputs: Mapping[str, Array]) -> int:
     rows = {array.shape[0] if array.ndim else None for array in outputs.values()}
     if None in rows or len(rows) != 1:
-        raise InvalidInput('the outputs of this signature have no common rows: ask in column form ("inputs")')
+        raise _no_rows()
     return int(next(iter(rows)) or 0)
+
+
+def _no_rows() -> InvalidInput:
+    return InvalidInput('the outputs of this signature have no common rows: ask in column form ("inputs")')
 
 
 def _value(name: str, array: Array) -> bytes:

@@ -126,18 +126,20 @@ class _Run:
         """Compute `inputs`, padded to `bucket` rows when there is one."""
         wrapper, subgraph = self._wrapper, self._subgraph
         arrays = [inputs[name] for name, _ in self._inputs]
-        rows = len(arrays[0]) if bucket is not None else 0
+        rows = bucket if bucket is None else len(arrays[0])
         if bucket is not None and rows != bucket:
             arrays = [_pad(array, bucket) for array in arrays]
-        self.allocate(tuple([array.shape for array in arrays]))
+        shapes = tuple([array.shape for array in arrays])
+        if shapes != self._shapes:
+            self.allocate(shapes)
         for (_, index), array in zip(self._inputs, arrays, strict=True):
             wrapper.SetTensor(index, array, subgraph)
         wrapper.Invoke(subgraph)
         # GetTensor copies, so the answers stay the caller's when the next run overwrites the interpreter's memory.
         outputs = {name: wrapper.GetTensor(index, subgraph) for name, index in self._outputs}
-        if rows != bucket and bucket is not None:
-            return {name: array[:rows] if len(array) == bucket else array for name, array in outputs.items()}
-        return outputs
+        if rows == bucket:
+            return outputs
+        return {name: array[:rows] if len(array) == bucket else array for name, array in outputs.items()}
 
 
 def _pad(array: Array, rows: int) -> Array:
