@@ -55,7 +55,7 @@ class TrainingFailed(Internal):
 
 def prepare(home: Path, story: Story) -> Digits:
     """Two registered versions: those of an earlier demo on this home, else freshly trained ones."""
-    directory = home / "demo"
+    directory = home.absolute() / "demo"  # written into training.json: a later demo may run from elsewhere
     with LocalHome(home) as registry:
         known = _known(registry, directory)
         if known is not None:
