@@ -104,6 +104,17 @@ class Gateway:
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         return Ran(run.returncode, run.stdout, run.stderr)
 
+    def killed(self, arguments: Sequence[str], after: float) -> None:
+        """Run a command and kill -9 it, with what it started, after so many seconds."""
+        command = [sys.executable, "-m", "deploy.cli.main", *arguments, "--home", str(self.home)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, start_new_session=True, **quiet)
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     def must(self, *arguments: str, timeout: float = 120.0) -> Any:
         """Run a command with --json, expect success, return what it printed."""
         ran = self.teal(*arguments, "--json", timeout=timeout)
@@ -156,6 +167,16 @@ class Gateway:
 
     def envoy_pid(self) -> int:
         return int(self.gateway_status()["envoy_pid"])
+
+    def order(self, verb: str, model: str = "digits", **body: Any) -> Any:
+        """A command over the operating API; returns the status it answers with."""
+        answer = call(
+            f"{self.admin}/api/v1/models/{model}/{verb}",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        assert answer.status == 200, f"{verb}: {answer.status} {answer.body.decode()}"
+        return answer.json
 
     def predict(self, body: Any, path: str = "/v1/models/digits:predict", **headers: str) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -217,5 +238,10 @@ def train_and_register(folder: Path, home: Path, names: Sequence[str]) -> None:
     gateway = Gateway(home)
     for name in names:
         for kind in ("dense", "conv"):
-            extra = ["--samples", str(folder / f"{kind}.samples.npz"), "--lineage", str(folder / f"{kind}.lineage.json")]
+            extra = [
+                "--samples",
+                str(folder / f"{kind}.samples.npz"),
+                "--lineage",
+                str(folder / f"{kind}.lineage.json"),
+            ]
             gateway.must("register", name, str(folder / kind), *extra, timeout=600)
