@@ -39,6 +39,8 @@ class Death:
     exit_code    negative for a signal; None when the process was not our child, so that nobody can know
     was_ready    whether it was ever ready to serve
     reason       a sentence for people
+    ran          False when the machine could not even start it: no memory, no descriptors. That passes, and says
+                 nothing about the program, so it never opens the breaker
     """
 
     at: float
@@ -46,6 +48,7 @@ class Death:
     exit_code: int | None
     was_ready: bool
     reason: str
+    ran: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,12 @@ def after_death(
     """What to do about `death`, and the history to hand in next time. `roll` is uniform in [0, 1)."""
     in_a_row = 1 if death.was_ready and death.lived >= rules.stable_after else history.in_a_row + 1
     failed = tuple(at for at in history.failed_starts if death.at - at < rules.window)
-    if not death.was_ready:
+    if death.ran and not death.was_ready:
         failed = (*failed, death.at)
     history = History(in_a_row, failed, was_ready=history.was_ready or death.was_ready)
     if death.exit_code in rules.hopeless:
         return history, GiveUp(f"{death.reason}; starting it again will not help, register a version that loads")
-    if len(failed) >= rules.deaths and not (rules.patient and history.was_ready):
+    if death.ran and len(failed) >= rules.deaths and not (rules.patient and history.was_ready):
         span = failed[-1] - failed[0]
         return history, GiveUp(f"{death.reason}; died {len(failed)} times in {span:.0f} s without getting ready")
     wait = wait_before_start(in_a_row, roll, rules)

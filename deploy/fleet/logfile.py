@@ -48,7 +48,7 @@ def last_words(path: Path, since: int = 0) -> str:
         with path.open("rb") as log:
             log.seek(start)
             tail = log.read(TAIL_BYTES)
-    except FileNotFoundError:
+    except OSError:  # the dead have left no words, or none that can be read
         return ""
     for line in reversed(tail.decode("utf-8", "replace").splitlines()):
         clean = "".join(c if c.isprintable() else " " for c in line).strip()
@@ -61,7 +61,7 @@ def size(path: Path) -> int:
     """Bytes in the file, 0 when there is none."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

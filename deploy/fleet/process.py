@@ -7,6 +7,7 @@ Decides nothing: who restarts what and when is in backoff.py and supervisor.py.
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -14,12 +15,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from contracts.clock import Clock
 from contracts.errors import Unsupported
 from deploy.fleet.logfile import open_log, size
 from deploy.fleet.procfs import Identity, marks, process_stat
 from deploy.fleet.racing import first_of
+
+log = logging.getLogger(__name__)
 
 KILLED_WITHIN = 10.0  # seconds; only a process stuck inside the kernel takes longer to die of SIGKILL
 
@@ -80,6 +84,7 @@ class Process:
     async def stop(self, grace: float, clock: Clock) -> Exit | None:
         """SIGTERM, then SIGKILL after `grace` seconds. None when even that did not end it: it hangs in the kernel."""
         self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)  # a stopped process hears SIGTERM only once it goes on
         exited = await ended_within(self, grace, clock)
         return exited if exited is not None else await self.kill(clock)
 
@@ -138,13 +143,13 @@ def check_platform() -> None:
 def spawn(command: Command) -> Process:
     """Start `command` and return once the program is running in place of our copy. Raises OSError when it cannot be
     started."""
-    with open_log(command.log) as log:
+    with _output(command.log) as output:
         log_start = size(command.log)
         child = subprocess.Popen(
             command.argv,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             env=dict(command.env),
             cwd="/",
             start_new_session=True,
@@ -167,6 +172,15 @@ def spawn(command: Command) -> Process:
         with contextlib.suppress(OSError):
             Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(command.oom_score))
     return Process(stat.identity, pidfd, log_start)
+
+
+def _output(path: Path) -> BinaryIO:
+    """The log to write to; nothing at all on a disk that takes none: serving without a log beats not serving."""
+    try:
+        return open_log(path)
+    except OSError as error:
+        log.warning("%s cannot be written, starting without a log: %s", path, error)
+        return Path(os.devnull).open("ab")
 
 
 def attach(identity: Identity, mark: str, log_start: int = 0) -> Process | None:

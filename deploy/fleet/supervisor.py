@@ -139,7 +139,7 @@ class Supervisor:
             try:
                 self._take(self._subject.launch(), 0.0)
             except OSError as error:
-                return self._death(None, f"{self._subject.name} could not be started: {error}")
+                return self._death(None, f"{self._subject.name} could not be started: {error}", ran=False)
             self._show(WorkerState.STARTING, "starting: loads and warms up")
         assert self._process is not None  # noqa: S101 - taken above
         return await self._watch(self._process)
@@ -227,9 +227,9 @@ class Supervisor:
             self._process = None
         self._subject.gone()
 
-    def _death(self, code: int | None, reason: str) -> Death:
+    def _death(self, code: int | None, reason: str, *, ran: bool = True) -> Death:
         now = self._clock.monotonic()
-        return Death(now, now - self._born, code, self._health.was_ready, reason)
+        return Death(now, now - self._born, code, self._health.was_ready, reason, ran)
 
     def _obituary(self, process: Process, exited: Exit) -> str:
         words = last_words(self._subject.log, process.log_start)

@@ -59,6 +59,14 @@ def test_deaths_after_being_ready_never_open_the_breaker():
     assert all(isinstance(w, float) for w in waits([death(float(n), code=-9, was_ready=True) for n in range(50)]))
 
 
+def test_a_machine_that_cannot_start_processes_is_waited_for():
+    """No memory or no descriptors left passes; a worker that could never be tried is not a broken one."""
+    never_ran = [
+        Death(float(n), 0.0, None, was_ready=False, reason="could not be started", ran=False) for n in range(50)
+    ]
+    assert all(isinstance(w, float) for w in waits(never_ran))
+
+
 def test_a_package_that_does_not_load_is_given_up_at_once():
     _, step = after_death(History(), death(0.0, code=EXIT_BAD_PACKAGE), MIDDLE, RULES)
     assert isinstance(step, GiveUp)

@@ -90,6 +90,25 @@ def test_stop_is_gentle_first_and_final_after_the_grace(tmp_path: Path):
     run(story())
 
 
+def test_a_stopped_process_is_woken_so_that_it_can_end_gently(tmp_path: Path):
+    async def story() -> None:
+        stopped = spawn(command(tmp_path, SLEEPER))
+        stopped.signal(signal.SIGSTOP)
+        assert await stopped.stop(20, CLOCK) == Exit(-15)
+
+    run(story())
+
+
+def test_a_disk_that_takes_no_log_does_not_keep_a_process_from_starting(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way of a folder")
+
+    async def story() -> None:
+        without_log = replace(command(tmp_path, "print('x')"), log=tmp_path / "file" / "child.log")
+        assert await spawn(without_log).wait() == Exit(0)
+
+    run(story())
+
+
 def test_signals_to_an_ended_process_reach_nobody(tmp_path: Path):
     async def story() -> None:
         ended = spawn(command(tmp_path, "pass"))
