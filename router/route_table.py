@@ -133,7 +133,9 @@ def _retries() -> dict[str, Any]:
         "retry_on": "connect-failure,refused-stream,reset,reset-before-request",
         "num_retries": 1,
         "retry_host_predicate": [previous],
-        "host_selection_retry_max_attempts": 5,
+        # Least-request prefers a dead worker, which has no request under way, so a few tries would find it again and
+        # again; a try costs nanoseconds.
+        "host_selection_retry_max_attempts": 64,
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
     }
 

@@ -165,6 +165,12 @@ class Gateway:
         place = self.status(model)[role]
         return [w["pid"] for w in place["workers"] if w["state"] == "ready"]
 
+    def healthy_workers(self, version: int = 1, model: str = "digits") -> int:
+        """How many workers of a version Envoy itself holds for healthy: the capacity that clients have."""
+        label = f'model="{model}",version="{version}"'
+        series = [line for line in call(f"{self.admin}/metrics/envoy").body.decode().splitlines() if label in line]
+        return sum(int(float(s.split()[-1])) for s in series if s.startswith("envoy_cluster_membership_healthy"))
+
     def envoy_pid(self) -> int:
         return int(self.gateway_status()["envoy_pid"])
 

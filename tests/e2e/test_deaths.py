@@ -17,16 +17,18 @@ pytestmark = pytest.mark.e2e
 def test_one_of_two_workers_may_die_unnoticed(gateway: Gateway, images: np.ndarray) -> None:
     gateway.order("deploy", version=1, replicas=2)
     with three_hundred_a_second(gateway, images) as outcomes:
-        for _ in range(3):
-            before = gateway.worker_pids()
-            assert len(before) == 2
-            os.kill(before[0], signal.SIGKILL)
-            eventually(
-                "capacity is back",
-                lambda gone=before[0]: len(gateway.worker_pids()) == 2 and gone not in gateway.worker_pids(),
-                5,
-            )
+        for turn in range(3):
+            eventually("Envoy has two healthy workers", lambda: gateway.healthy_workers() == 2, 5)
+            victim = gateway.worker_pids()[turn % 2]
+            os.kill(victim, signal.SIGKILL)
+            eventually("another worker stands in", lambda gone=victim: replaced(gateway, gone), 5)
+            eventually("capacity is back", lambda: gateway.healthy_workers() == 2, 5)
     assert failures(outcomes) == {}
+
+
+def replaced(gateway: Gateway, gone: int) -> bool:
+    ready = gateway.worker_pids()
+    return len(ready) == 2 and gone not in ready
 
 
 def test_the_only_worker_is_answered_for_at_once_and_comes_back(serving: Gateway, images: np.ndarray) -> None:
@@ -97,6 +99,7 @@ def test_everything_may_die_at_once_and_the_next_start_has_it_all(serving: Gatew
 
 def test_a_restart_while_a_worker_died_replaces_only_that_one(gateway: Gateway, images: np.ndarray) -> None:
     gateway.order("deploy", version=1, replicas=2)
+    eventually("Envoy has two healthy workers", lambda: gateway.healthy_workers() == 2, 5)
     first, second = gateway.worker_pids()
     with three_hundred_a_second(gateway, images) as outcomes:
         gateway.kill_control_plane()
