@@ -17,6 +17,7 @@ from deploy.ports import WorkerState, WorkerStatus
 from deploy.reconcile import AppliedModel
 from deploy.rollout.deployment import Deployment
 from deploy.rollout.events import Verb
+from router.ads import Kind
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Telemetry:
         )
         self._nodes = Gauge(metrics.XDS_NODES.name, metrics.XDS_NODES.help, registry=self._registry)
         self._restarts_seen: dict[str, int] = {}
+        self._begin_with_zero()
 
     def watch(self, observed: "Callable[[], Observed]") -> None:
         """Read gauges from `observed` at every scrape."""
@@ -76,6 +78,14 @@ class Telemetry:
     def exposition(self) -> bytes:
         """Prometheus text."""
         return generate_latest(self._registry)
+
+    def _begin_with_zero(self) -> None:
+        """A series that appears with its first refusal has no rate over it."""
+        for kind in Kind:
+            self._nacks.labels(kind.value)
+            self._acks.labels(kind.value)
+        for verb in Verb:
+            self._commands.labels(verb.value, "ok")
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self._registry)

@@ -28,7 +28,12 @@ def seed_home(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(seed_home: Path, tmp_path: Path) -> Path:
     """A copy of the seed home for one test."""
-    return Path(shutil.copytree(seed_home, tmp_path / "home"))
+    return copied(seed_home, tmp_path)
+
+
+def copied(seed_home: Path, folder: Path) -> Path:
+    """A copy of the seed home in `folder`, for fixtures that live longer than one test."""
+    return Path(shutil.copytree(seed_home, folder / "home"))
 
 
 @pytest.fixture

@@ -3,27 +3,19 @@
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import httpx
 import pytest
 import yaml
 
-from tests.deploy.fleet.gear import LIMIT
-
-CONFIG = Path(__file__).parents[3] / "deploy" / "monitoring" / "prometheus.yml"
-OPERATING_PORT = "127.0.0.1:8090"
+from tests.prometheus import CONFIG, OPERATING_PORT, needs_prometheus, prometheus
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
-)
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed (Debian: prometheus)"
 )
 
 
@@ -43,17 +35,15 @@ def test_only_the_operating_port_of_this_machine_is_scraped():
 @needs_prometheus
 @pytest.mark.e2e
 def test_a_real_prometheus_scrapes_each_process_once_under_its_own_name(tmp_path: Path):
-    with operating_port() as port, prometheus(tmp_path, port) as ask:
-        found = ask("teal_worker_ready", 2)
-        assert {(s["job"], s["instance"], s["component"], s["version"]) for s in found} == {
+    with operating_port() as port, prometheus(tmp_path, port) as prom:
+        prom.until("up == 1", lambda found: len(found) == 4)
+        prom.until("teal_worker_ready", lambda found: len(found) == 2)
+        assert set(prom.by("teal_worker_ready", "job", "instance", "component", "version")) == {
             ("teal-worker", "digits-1-blue-0", "worker", "1"),
             ("teal-worker", "digits-2-green-0", "worker", "2"),
         }
-        assert [(s["job"], s["instance"]) for s in ask("teal_slot_info", 1)] == [("teal-control", "control")]
-        assert [(s["job"], s["instance"]) for s in ask("envoy_cluster_upstream_rq_total", 1)] == [
-            ("teal-envoy", "envoy")
-        ]
-        assert len(ask("up == 1", 4)) == 4
+        assert set(prom.by("teal_slot_info", "job", "instance")) == {("teal-control", "control")}
+        assert set(prom.by("envoy_cluster_upstream_rq_total", "job", "instance")) == {("teal-envoy", "envoy")}
 
 
 PAGES = {
@@ -99,43 +89,3 @@ def operating_port() -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@contextmanager
-def prometheus(tmp_path: Path, port: int) -> Iterator[Callable[[str, int], list[dict[str, str]]]]:
-    """A Prometheus with the shipped configuration, its operating port and its intervals changed for the test. Gives a
-    function that asks a query until it has as many series as expected."""
-    config = tmp_path / "prometheus.yml"
-    text = CONFIG.read_text().replace(OPERATING_PORT, f"127.0.0.1:{port}")
-    config.write_text(text.replace("5s", "1s").replace("4s", "1s"))
-    with operating_port() as free:  # held only to learn a number nobody else uses
-        own = f"127.0.0.1:{free}"
-    process = subprocess.Popen(
-        [  # noqa: S607
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address={own}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def ask(query: str, expected: int) -> list[dict[str, str]]:
-        deadline, found = time.monotonic() + LIMIT, []
-        while len(found) < expected and time.monotonic() < deadline:
-            try:
-                answer = httpx.get(f"http://{own}/api/v1/query", params={"query": query})
-            except httpx.TransportError:
-                time.sleep(0.1)
-                continue
-            found = [series["metric"] for series in answer.json().get("data", {}).get("result", [])]
-            if len(found) < expected:
-                time.sleep(0.1)
-        return found
-
-    try:
-        yield ask
-    finally:
-        process.terminate()
-        process.wait(timeout=LIMIT)
