@@ -117,7 +117,8 @@ def _applied_view(applied: AppliedModel | None) -> answers.AppliedWeights | None
 
 
 def _in_force(d: Deployment, applied: AppliedModel | None) -> bool:
-    return applied is not None and applied.revision == d.revision
+    """A model that was never deployed asks nothing of Envoy, so nothing can be missing."""
+    return d.revision == 0 if applied is None else applied.revision == d.revision
 
 
 def _weight(d: Deployment, color: Color) -> float:

@@ -46,7 +46,7 @@ def overview(seen: Overview) -> Iterable[RenderableType]:
             "dim",
         )
     if not seen["models"]:
-        yield "nothing was deployed yet; see what is registered with: teal models"
+        yield "no model is registered yet; begin with: teal register NAME SOURCE"
     for status in seen["models"]:
         yield ""
         yield from model_status(status)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.cli.local import LocalHome
 from tests.deploy.plane import Plane, plane, until
 
 VERBS = ("deploy", "weight", "promote", "abort", "rollback", "undo", "drain")
@@ -118,6 +119,29 @@ def test_a_deploy_that_another_operator_aborts_is_told_so(tmp_path: Path) -> Non
         refused(await first, 409, "conflict", "given up while warming", "wrong one")
 
     drive(tmp_path, story, instantly=False)
+
+
+def test_a_model_never_deployed_looks_the_same_with_and_without_a_gateway(tmp_path: Path) -> None:
+    async def story(p: Plane) -> None:
+        p.versions("a", 1)
+        p.versions("b", 1)
+        await p.must("b/deploy")
+        p.traffic.refuse = "unknown cluster"  # the trouble of another model
+        assert (await p.post("b/drain")).status_code == 503
+        with LocalHome(p.home.path) as home:
+            assert (await p.get("/api/v1/status"))["models"][0] == home.overview()["models"][0] == home.status("a")
+            assert await p.status("a") == home.status("a")
+            assert home.status("a") == {
+                "model": "a",
+                "revision": 0,
+                "live": None,
+                "candidate": None,
+                "previous": None,
+                "rollout": None,
+                "applied": None,
+            }
+
+    drive(tmp_path, story, ack_seconds=0.05)
 
 
 def test_the_overview_lists_models_that_are_only_registered_too(tmp_path: Path) -> None:
