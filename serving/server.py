@@ -7,6 +7,8 @@ from typing import Any
 
 import uvicorn
 
+from serving.http.wire import PredictionProtocol
+
 _KEEP_ALIVE_SECONDS = 75  # longer than Envoy keeps an idle connection, so that Envoy is the one who closes
 
 
@@ -17,7 +19,7 @@ class WorkerServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=PredictionProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

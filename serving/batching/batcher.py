@@ -99,7 +99,8 @@ class MicroBatcher:
             return None
         if route(curve, rows) is not Route.SOLO:
             return None
-        started = self._clock.monotonic()
+        now = self._clock.monotonic
+        started = now()
         if started >= deadline:
             raise _expired()
         try:
@@ -107,9 +108,9 @@ class MicroBatcher:
             if signature.batched:
                 check_rows(outputs, rows)
         except Exception as error:
-            self._learn(signature, curve, rows, self._clock.monotonic() - started, ok=False)
+            self._learn(signature, curve, rows, now() - started, ok=False)
             raise _failure(signature, error) from error
-        self._learn(signature, curve, rows, self._clock.monotonic() - started, ok=True)
+        self._learn(signature, curve, rows, now() - started, ok=True)
         self._facts.waited(0.0)
         return outputs
 

@@ -40,6 +40,7 @@ class CostCurve:
 
     def __init__(self, buckets: Sequence[int]) -> None:
         self.buckets = tuple(buckets)
+        self._bucket_of = tuple(self.buckets[bisect_left(self.buckets, n)] for n in range(self.buckets[-1] + 1))
         self._known: set[int] = set()
         self._typical = dict.fromkeys(self.buckets, 0.0)
         self._undisturbed = dict.fromkeys(self.buckets, 0.0)
@@ -60,8 +61,7 @@ class CostCurve:
 
     def bucket(self, rows: int) -> int:
         """The smallest bucket that holds `rows`, or the biggest one."""
-        index = bisect_left(self.buckets, rows)
-        return self.buckets[index] if index < len(self.buckets) else self.buckets[-1]
+        return self._bucket_of[rows] if rows <= self.buckets[-1] else self.buckets[-1]
 
     def seconds(self, rows: int) -> float:
         """Expected time to compute `rows`, in several runs where one is not enough."""

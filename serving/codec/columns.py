@@ -45,6 +45,8 @@ class Column:
         # Where only the number of rows is open, one comparison settles the shape.
         fixed = spec.shape is not None and spec.shape[:1] == (None,) and None not in spec.shape[1:]
         self._row_shape = spec.shape[1:] if fixed and spec.shape is not None else None
+        # For plain.py: the shape of a row of floats, where nothing but the number of rows is open.
+        self.float_rows = self._row_shape if spec.dtype in ("float32", "float64") else None
 
     def read(self, value: Any) -> Array:
         """A (nested) list or a bare value → array. Raises InvalidInput; Unsupported for a dtype JSON cannot carry."""

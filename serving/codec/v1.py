@@ -13,6 +13,7 @@ from contracts.signature import DEFAULT_SIGNATURE, Signature
 from serving.codec.bulk import THRESHOLD, read_nested, split_v1
 from serving.codec.columns import Column, is_b64, quoted, row_count
 from serving.codec.jsontext import depth_exceeds, parse_tolerant, reject_repeated_keys
+from serving.codec.plain import only_numbers, read_rows
 from serving.codec.render import b64_objects, dump, dump_numbers, texts, with_tokens
 from serving.engine.base import Array
 
@@ -43,11 +44,13 @@ class V1Codec:
         value = parse_tolerant(body)
         if type(value) is not dict:
             raise InvalidInput('expected a JSON object with "instances" or "inputs"')
-        if body.count(b'"') != 2 * len(value):  # more text than the keys that were kept
-            reject_repeated_keys(body, _QUOTED_KEYS)
         reader = self._default
         if len(value) != 1:
             _check_keys(value)
+        elif reader is not None and only_numbers(body, strings=1) and (predict := reader.read_plain(value)) is not None:
+            return predict
+        if body.count(b'"') != 2 * len(value):  # more text than the keys that were kept
+            reject_repeated_keys(body, _QUOTED_KEYS)
         if "signature_name" in value or reader is None:
             reader = self._reader(value.get("signature_name", DEFAULT_SIGNATURE))
         if "instances" in value:
@@ -86,6 +89,17 @@ class _SignatureReader:
         self.names = self.columns.keys()
         self.only = next(iter(self.columns.values())) if len(self.columns) == 1 else None
         self._only_is_text = self.only is not None and self.only.spec.dtype == "string"
+
+    def read_plain(self, value: dict[str, Any]) -> Predict | None:
+        """The quick way for a body with one key and only numbers; None when the careful way has to look."""
+        if self.only is None:
+            return None
+        by_row = "instances" in value
+        array = read_rows(self.only, value["instances"] if by_row else value.get("inputs"))
+        if array is None:
+            return None
+        rows = len(array) if self.signature.batched else 1
+        return Predict(self.signature, {self.only.spec.name: array}, rows, by_row)
 
     def rows(self, instances: Any) -> dict[str, Array]:
         """Row form: one element per row."""

@@ -6,6 +6,7 @@ JSON has no such numbers, and a `null` would be a silent lie. The /v1 route answ
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from contracts.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serving.codec.bulk import THRESHOLD, parse_v2
 from serving.codec.columns import Column, quoted, row_count
 from serving.codec.jsontext import depth_exceeds, parse_strict
+from serving.codec.plain import only_numbers, read_shaped
 from serving.codec.render import dump, dump_numbers, texts
 from serving.engine.base import Array
 
@@ -50,6 +52,8 @@ class V2Codec:
     def __init__(self, signatures: tuple[Signature, ...]) -> None:
         self.signature = default_signature(signatures)
         self._columns = {spec.name: Column(spec, self.signature.batched) for spec in self.signature.inputs}
+        self._only = next(iter(self._columns.values())) if len(self._columns) == 1 else None
+        self._datatype = DATATYPES.get(self._only.spec.dtype) if self._only is not None else None
         self._outputs = frozenset(spec.name for spec in self.signature.outputs)
 
     def read(self, body: bytes) -> Infer:
@@ -57,6 +61,8 @@ class V2Codec:
         value = (parse_v2(body, self._columns) if len(body) > THRESHOLD else None) or parse_strict(body)
         if type(value) is not dict:
             raise InvalidInput('expected a JSON object with "inputs"')
+        if (inputs := self._read_plain(body, value)) is not None:
+            return Infer(self.signature, inputs, row_count(self.signature, inputs), None, None)
         request_id = value.get("id")
         if request_id is not None and type(request_id) is not str:
             raise InvalidInput('"id" must be text')
@@ -64,6 +70,22 @@ class V2Codec:
         inputs = self._read_inputs(value.get("inputs"))
         rows = row_count(self.signature, inputs)
         return Infer(self.signature, inputs, rows, request_id, self._read_wanted(value.get("outputs")))
+
+    def _read_plain(self, body: bytes, value: dict[str, Any]) -> dict[str, Array] | None:
+        """The quick way for a body that is one tensor of numbers and nothing else; None for the careful way."""
+        if self._only is None or len(value) != 1 or len(body) > THRESHOLD:
+            return None
+        match value:
+            case {"inputs": [{"name": name, "shape": shape, "datatype": datatype, "data": data} as entry]}:
+                # Strings: "inputs", the entry's four keys, and the values of two of them.
+                usual = len(entry) == 4 and name == self._only.spec.name and datatype == self._datatype
+                if (
+                    usual
+                    and only_numbers(body, strings=7)
+                    and (array := read_shaped(self._only, data, shape)) is not None
+                ):
+                    return {name: array}
+        return None
 
     def _read_inputs(self, entries: Any) -> dict[str, Array]:
         if type(entries) is not list or not entries:
@@ -157,17 +179,22 @@ def write(model: str, version: str, infer: Infer, outputs: Mapping[str, Array]) 
     """Raises InvalidInput for outputs JSON cannot carry."""
     names = infer.wanted if infer.wanted is not None else tuple(outputs)
     tensors = b",".join([_tensor(name, outputs[name]) for name in names])
-    head = b'{"model_name":' + dump(model) + b',"model_version":"' + version.encode() + b'"'
+    head = _head(model, version)
     if infer.id is not None:
         head += b',"id":' + dump(infer.id)
     return head + b',"outputs":[' + tensors + b"]}"
+
+
+@lru_cache(maxsize=16)
+def _head(model: str, version: str) -> bytes:
+    return b'{"model_name":' + dump(model) + b',"model_version":"' + version.encode() + b'"'
 
 
 def _tensor(name: str, array: Array) -> bytes:
     if array.dtype.kind == "O":
         datatype, data = "BYTES", dump(texts(name, array.reshape(-1)))
     else:
-        datatype = DATATYPES.get(array.dtype.name, "none")
+        datatype = _datatype(array.dtype)
         data, holds_null = dump_numbers(name, array.reshape(-1))
         if holds_null:
             bad = int(np.count_nonzero(~np.isfinite(array)))
@@ -175,11 +202,18 @@ def _tensor(name: str, array: Array) -> bytes:
                 f"output {quoted(name)} holds {bad} values that are not finite (NaN or infinite), which JSON cannot "
                 "carry; the /v1 route answers them as NaN and Infinity tokens"
             )
-    shape = ",".join(map(str, array.shape)).encode()
-    return (
-        b'{"name":' + dump(name) + b',"datatype":"' + datatype.encode() + b'","shape":[' + shape + b'],"data":' + data
-        + b"}"
-    )  # fmt: skip
+    return _tensor_head(name, datatype) + b",".join([b"%d" % n for n in array.shape]) + b'],"data":' + data + b"}"
+
+
+@lru_cache(maxsize=1024)
+def _tensor_head(name: str, datatype: str) -> bytes:
+    """What is the same in every answer with this output."""
+    return b'{"name":' + dump(name) + b',"datatype":"' + datatype.encode() + b'","shape":['
+
+
+@lru_cache(maxsize=64)
+def _datatype(dtype: np.dtype[Any]) -> str:
+    return DATATYPES.get(dtype.name, "none")  # numpy makes this name up anew each time
 
 
 def metadata(model: str, version: int, signature: Signature) -> dict[str, Any]:

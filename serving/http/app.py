@@ -1,6 +1,7 @@
-"""The worker's ASGI application: from a path to an answer, without a framework on the way.
+"""The worker's application: from a path to an answer, without a framework on the way.
 
-`_predict` is the hot path and the table of contents of a prediction: deadline, body, decode, compute, encode, answer.
+`_predict` is the table of contents of a prediction: deadline, body, decode, compute, encode, answer. It speaks ASGI.
+`predict_at_once` is the same without a wait in it, for what costs less than waiting would; wire.py calls it.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
+_SHORT_WAY_PAUSE = 0.05  # seconds; one request in that time finds out anew, at the price of a second decoding
 _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 
 
@@ -48,6 +50,8 @@ class App:
         self, *, identity: Identity, state: State, telemetry: Telemetry, clock: Clock, limits: Limits, pages: Pages
     ) -> None:
         self.served: Served | None = None
+        self.now = clock.monotonic
+        self.short_way_from = 0.0  # monotonic seconds from when `predict_at_once` is worth trying
         self._identity = identity
         self._version = str(identity.version)
         self._state = state
@@ -56,11 +60,16 @@ class App:
         self._limits = limits
         self._pages = pages
         self._hot = hot_paths(identity.model, identity.version)
+        self.hot = {path.encode(): page for path, page in self._hot.items()}
         self._headers: tuple[Header, ...] = (
             (HEADER_MODEL.encode(), identity.model.encode()),
             (HEADER_VERSION.encode(), self._version.encode()),
             (HEADER_COLOR.encode(), identity.color.value.encode()),
         )
+
+        plain = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._headers)]
+        plain += [_REQUEST_ID + b": %b", b"content-type: application/json", b"content-length: %d", b"", b""]
+        self._plain = b"\r\n".join(plain)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,6 +80,40 @@ class App:
             await self._predict(page, head, receive, send)
         else:
             await self._other(scope["method"], scope["path"], head, receive, send)
+
+    def predict_at_once(self, page: Page, head: Head, body: bytes, started: float) -> Answer | None:
+        """A whole prediction without a wait, or None, and nothing counted, when it has to queue."""
+        try:
+            served = self._ready()
+            deadline = started + seconds_allowed(head, self._limits)
+            compute = served.batcher.compute_now
+            if page is Page.V1_PREDICT:
+                predict = served.v1.read(body)
+                outputs = compute(predict.signature, predict.inputs, predict.rows, deadline)
+                if outputs is None:
+                    self._leave_short_way(started)
+                    return None
+                rows, payload = predict.rows, v1.write(predict, outputs)
+            else:
+                infer = served.v2.read(body)
+                outputs = compute(infer.signature, infer.inputs, infer.rows, deadline)
+                if outputs is None:
+                    self._leave_short_way(started)
+                    return None
+                rows, payload = infer.rows, v2.write(self._identity.model, self._version, infer, outputs)
+        except TealError as error:
+            answer = self._refusal(error)
+        except Exception as error:
+            answer = self._surprise(error)
+        else:
+            self._telemetry.answered_well(rows, self.now() - started)
+            return Answer(200, payload)
+        self._telemetry.answered(outcome_of(answer.status), self.now() - started)
+        return answer
+
+    def _leave_short_way(self, now: float) -> None:
+        """This model's runs are worth waiting for, or one is under way: do not decode requests twice for a while."""
+        self.short_way_from = now + _SHORT_WAY_PAUSE
 
     async def _predict(self, page: Page, head: Head, receive: Receive, send: Send) -> None:
         started = self._clock.monotonic()
@@ -93,8 +136,7 @@ class App:
         except TealError as error:
             answer = self._refusal(error)
         except Exception as error:
-            _log.exception("a prediction failed in a way nobody foresaw")
-            answer = self._refusal(Internal(f"something went wrong in this worker: {type(error).__name__}"))
+            answer = self._surprise(error)
         self._telemetry.answered(outcome_of(answer.status), self._clock.monotonic() - started)
         await self._send(send, head, answer)
 
@@ -115,6 +157,10 @@ class App:
             raise
         finally:
             watcher.cancel()
+
+    def _surprise(self, error: Exception) -> Answer:
+        _log.error("a prediction failed in a way nobody foresaw", exc_info=error)
+        return self._refusal(Internal(f"something went wrong in this worker: {type(error).__name__}"))
 
     def _refusal(self, error: TealError) -> Answer:
         if (reason := rejected_reason(error)) is not None:
@@ -141,7 +187,14 @@ class App:
             raise Unavailable(f"this worker is not ready: {self._state.reason}")
         return self.served
 
-    async def _send(self, send: Send, head: Head, answer: Answer) -> None:
+    def plain_head(self, head: Head, answer: Answer) -> bytes | None:
+        """Status line and headers of an ordinary good answer in one piece; None when there is anything special."""
+        if answer.status != 200 or answer.headers or self._state.stage in _LEAVING:
+            return None
+        return self._plain % (request_id(head), len(answer.body))
+
+    def headers_of(self, head: Head, answer: Answer) -> list[Header]:
+        """Every header of an answer to a request with these headers."""
         headers = [
             *self._headers,
             (_REQUEST_ID, request_id(head)),
@@ -151,6 +204,10 @@ class App:
         ]
         if self._state.stage in _LEAVING and CLOSE not in answer.headers:
             headers.append(CLOSE)  # the next request of this connection had better go elsewhere
+        return headers
+
+    async def _send(self, send: Send, head: Head, answer: Answer) -> None:
+        headers = self.headers_of(head, answer)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
