@@ -32,9 +32,12 @@ class Head:
 
 class Connection(asyncio.Protocol):
     """Send one request with `ask`; `answered` is called with its Reply exactly once. After a Reply that is not
-    `reusable` the connection is closed."""
+    `reusable` the connection is closed. `alive` holds it as long as its socket is open, which is longer than it is
+    usable."""
 
-    def __init__(self, *, keep_body: bool = False) -> None:
+    def __init__(self, alive: "set[Connection]", *, keep_body: bool = False) -> None:
+        self._alive = alive
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keep_body = keep_body
         self._transport: asyncio.Transport | None = None
         self._answered: Callable[[Reply], None] | None = None
@@ -63,11 +66,21 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def end(self) -> "asyncio.Future[None]":
+        """Close at once, dropping what is not sent yet. The future is done when the socket is released."""
+        if self._transport is not None:
+            self._transport.abort()
+        return self._gone
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._alive.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._alive.discard(self)
+        if not self._gone.done():
+            self._gone.set_result(None)
         head = self._head
         if head is not None and head.length is None and not head.chunked and error is None:
             self._finish(Reply(head.status, head.version, body=bytes(self._buffer) if self._keep_body else b""))

@@ -26,6 +26,7 @@ from loadtests.connection import Connection, Reply
 from loadtests.load import Load, Outcome, Sample
 
 SWEEP_SECONDS = 0.05  # how late a timeout may be noticed
+CLOSE_SECONDS = 5.0  # for aborted connections to be gone; a turn of the loop is enough
 
 
 class Running:
@@ -37,6 +38,7 @@ class Running:
         self._loop = asyncio.get_running_loop()
         self._zero = time.monotonic()
         self._idle: list[Connection] = []
+        self._alive: set[Connection] = set()
         self._open = 0
         self._waiting: deque[tuple[float, int]] = deque()
         self._out: deque[tuple[float, Connection, list[bool]]] = deque()
@@ -66,8 +68,9 @@ class Running:
             for task in self._connecting:
                 task.cancel()
             await asyncio.gather(sweeper, *self._connecting, return_exceptions=True)
-            for connection in [*self._idle, *(c for _, c, _ in self._out)]:
-                connection.close()
+            # Asked to close only, a connection waits until its peer has read what was sent, and outlives the loop.
+            if self._alive:
+                await asyncio.wait([connection.end() for connection in list(self._alive)], timeout=CLOSE_SECONDS)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -118,7 +121,7 @@ class Running:
         try:
             async with asyncio.timeout(self.load.timeout):
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(keep_body=self.load.keep_bodies), host, port
+                    lambda: Connection(self._alive, keep_body=self.load.keep_bodies), host, port
                 )
         except (OSError, TimeoutError) as error:
             self._open -= 1
@@ -205,7 +208,10 @@ def load_in_thread(*loads: Load) -> Iterator[Future[list[Outcome]]]:
         try:
             return list(await asyncio.gather(*tasks))
         finally:
-            watcher.cancel()
+            # When one fails the others are still sending: they, too, close what they opened.
+            for task in (*tasks, watcher):
+                task.cancel()
+            await asyncio.gather(*tasks, watcher, return_exceptions=True)
 
     def body() -> None:
         try:

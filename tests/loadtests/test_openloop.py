@@ -6,6 +6,7 @@ import math
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -180,6 +181,58 @@ def test_a_thread_sends_several_loads_while_the_test_blocks():
             assert (first.ok, second.ok) == (20, 20)
 
     play(story())
+
+
+class Watchful(asyncio.SelectorEventLoop):
+    """Knows the client's connections that were made and those that ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[asyncio.Protocol] = []
+        self.ended: list[asyncio.Protocol] = []
+
+    async def create_connection(self, factory: Any, *where: Any, **how: Any) -> Any:
+        transport, protocol = await super().create_connection(factory, *where, **how)
+        self.made.append(protocol)
+        tell = protocol.connection_lost
+
+        def ended(error: Exception | None) -> None:
+            self.ended.append(protocol)
+            tell(error)
+
+        protocol.connection_lost = ended
+        return transport, protocol
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answered early", "given up by cancelling"])
+def test_a_connection_whose_peer_reads_no_more_ends_with_its_run(answers: bool):
+    """Closed without being aborted it outlived its loop, and uvloop complained in whichever test ran by then."""
+
+    async def story() -> None:
+        loop, leave = cast(Watchful, asyncio.get_running_loop()), asyncio.Event()
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if answers:
+                writer.write(answer("413 Content Too Large", "connection: close"))
+            await leave.wait()
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        task = asyncio.create_task(run(Load(url, rate=100, seconds=0.02, body=bytes(32 << 20))))
+        while len(loop.made) < 2:  # noqa: ASYNC110 - the loop has no event for it
+            await asyncio.sleep(0.001)
+        if not answers:
+            task.cancel()
+        await asyncio.wait([task])
+        assert set(loop.made) == set(loop.ended)
+        leave.set()
+        server.close()
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=Watchful) as runner:
+        runner.run(asyncio.wait_for(story(), 60))
 
 
 def test_poisson_arrivals_are_independent_repeatable_and_as_many_on_average():
