@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -14,12 +14,10 @@ from router.naming import version_of
 from router.publisher import Patience
 from router.router import Router
 from router.table import Backend, ModelRoutes
+from tests.router.callers import PREDICT, Callers, calling, versions_of_keys
 from tests.router.gateway import Gateway, alone, backend, both, gateway, table, until
-from tests.router.openloop import Load, color_of_keys, load
 
 pytestmark = pytest.mark.e2e
-
-PREDICT = "/v1/models/digits:predict"
 
 
 async def two_versions(g: Gateway) -> tuple[Backend, Backend]:
@@ -30,10 +28,10 @@ async def at(g: Gateway, blue: Backend, green: Backend, percent: int) -> None:
     await g.router.publish(table(both("digits", blue, green, percent)))
 
 
-async def answered(running: Load, more: int = 50) -> None:
-    """Until the load has had `more` further answers."""
-    goal = len(running.answers) + more
-    await until(lambda: len(running.answers) >= goal)
+async def answered(callers: Callers, more: int = 50) -> None:
+    """Until the callers have had `more` further answers."""
+    mark = callers.mark()
+    await until(lambda: len(callers.since(mark)) >= more)
 
 
 def test_a_hundred_weight_changes_under_load_lose_nothing_and_zero_means_zero() -> None:
@@ -41,20 +39,19 @@ def test_a_hundred_weight_changes_under_load_lose_nothing_and_zero_means_zero() 
         async with gateway() as g:
             blue, green = await two_versions(g)
             await at(g, blue, green, 0)
-            loop, forbidden = asyncio.get_running_loop(), []
-            async with load(g.config.port) as running:
+            forbidden = []
+            async with calling(g.config.port) as callers:
                 for change in range(100):
                     percent = (10, 50, 100, 0)[change % 4]
                     await at(g, blue, green, percent)
-                    since, first = loop.time(), len(running.answers)
-                    await answered(running, 10)
+                    mark = callers.mark()
+                    await answered(callers, 10)
                     gone = {0: "2", 100: "1"}.get(percent)
-                    forbidden += [a for a in running.answers[first:] if a.sent >= since and a.version == gone]
                     # Not even late answers to requests from before: publish waited for those.
-                    forbidden += [a for a in running.answers[first:] if a.version == gone]
-            assert running.failures == []
+                    forbidden += [s for s in callers.since(mark) if s.version == gone]
+            assert callers.failures == {}
             assert forbidden == []
-            assert {a.version for a in running.answers} == {"1", "2"}
+            assert set(callers.versions) == {"1", "2"}
 
     asyncio.run(story())
 
@@ -67,13 +64,13 @@ def test_replacing_a_version_under_load_warms_the_next_before_and_drains_the_las
             for worker in g.workers:
                 worker.behaviour.delay = 0.05
             await at(g, blue, green, 100)
-            async with load(g.config.port) as running:
+            async with calling(g.config.port) as callers:
                 for candidate in (third, green, third):
-                    await answered(running)
+                    await answered(callers)
                     await at(g, blue, candidate, 0)
-                    await answered(running)
+                    await answered(callers)
                     await at(g, blue, candidate, 100)
-            assert running.failures == []
+            assert callers.failures == {}
             left = {version_of(name) for name in await g.router.admin.clusters()}
             assert left == {"digits version 1 (blue)", "digits version 3 (green)"}
             assert await g.router.admin.warming() == 0
@@ -86,9 +83,9 @@ def test_a_share_is_what_callers_get() -> None:
         async with gateway() as g:
             blue, green = await two_versions(g)
             await at(g, blue, green, 25)
-            async with load(g.config.port, rate=600) as running:
-                await until(lambda: len(running.answers) >= 2000, 30)
-            n, seen = len(running.answers), sum(a.version == "2" for a in running.answers)
+            async with calling(g.config.port, rate=600) as callers:
+                await until(lambda: callers.versions.total() >= 2000, 30)
+            n, seen = callers.versions.total(), callers.versions["2"]
             assert abs(seen / n - 0.25) < 5 * math.sqrt(0.25 * 0.75 / n)  # five standard deviations
             facts = await g.router.admin.clusters()
             counted = {name.split("|")[4]: fact.requests for name, fact in facts.items()}
@@ -97,24 +94,23 @@ def test_a_share_is_what_callers_get() -> None:
     asyncio.run(story())
 
 
-async def greens(g: Gateway, keys: Iterable[int]) -> set[int]:
-    """The keys of which green answers."""
-    colors = await color_of_keys(g.config.port, [f"user-{key}" for key in keys])
-    return {key for key in keys if colors[f"user-{key}"] == "green"}
+async def greens(g: Gateway, keys: int) -> set[int]:
+    """The keys of which version 2, the green one, answers."""
+    return {key for key, version in enumerate(await versions_of_keys(g.config.port, keys)) if version == "2"}
 
 
 def test_raising_a_share_never_takes_a_key_back_and_returning_restores_the_very_same_keys() -> None:
     async def story() -> None:
         async with gateway() as g:
             blue, green = await two_versions(g)
-            keys, seen = range(2000), {}
+            keys, seen = 2000, {}
             for step, percent in enumerate((10, 25, 10, 0, 100)):
                 await at(g, blue, green, percent)
                 seen[step] = await greens(g, keys)
             assert 120 <= len(seen[0]) <= 280
             assert seen[0] < seen[1]
             assert seen[2] == seen[0]
-            assert (seen[3], seen[4]) == (set(), set(keys))
+            assert (seen[3], seen[4]) == (set(), set(range(keys)))
 
     asyncio.run(story())
 
@@ -125,14 +121,15 @@ def test_a_refused_table_raises_envoys_words_and_traffic_goes_on() -> None:
             blue, green = await two_versions(g)
             await at(g, blue, green, 50)
             unusable = backend(3, Color.GREEN, "/" + "x" * 200)  # longer than any Unix socket path
-            async with load(g.config.port) as running:
-                await answered(running)
+            async with calling(g.config.port) as callers:
+                await answered(callers)
                 with pytest.raises(PublishRefused, match=r"(?i)envoy refused endpoints: .*(path|length)"):
                     await at(g, blue, unusable, 50)
-                await answered(running)
-                assert {a.version for a in running.answers[-40:]} == {"1", "2"}
+                mark = callers.mark()
+                await answered(callers)
+                assert callers.versions_since(mark) == {"1", "2"}
                 await at(g, blue, green, 0)
-            assert running.failures == []
+            assert callers.failures == {}
             assert [kind for kind, _ in g.observer.refusals] == ["endpoints"]
             assert len(await g.router.admin.clusters()) == 2
 
@@ -224,19 +221,19 @@ def test_traffic_runs_on_without_a_control_plane_and_the_next_one_sends_nothing_
         async with gateway() as g:
             blue, green = await two_versions(g)
             await at(g, blue, green, 30)
-            async with load(g.config.port) as running:
-                await answered(running)
+            async with calling(g.config.port) as callers:
+                await answered(callers)
                 await g.router.stop()
-                await answered(running, 200)
+                await answered(callers, 200)
                 before = await updates(g)
                 await g.restart_control_plane()
                 await at(g, blue, green, 30)
-                await answered(running)
+                await answered(callers)
                 assert await updates(g) == before
                 await at(g, blue, green, 60)
                 assert await updates(g) != before
-            assert running.failures == []
-            assert {a.version for a in running.answers} == {"1", "2"}
+            assert callers.failures == {}
+            assert set(callers.versions) == {"1", "2"}
 
     asyncio.run(story())
 
@@ -255,13 +252,14 @@ def test_a_control_plane_that_lost_time_brings_envoy_to_its_table_without_a_fail
             blue, green = await two_versions(g)
             third = backend(3, Color.GREEN, await g.worker("three"))
             await at(g, blue, green, 50)
-            async with load(g.config.port) as running:
-                await answered(running)
+            async with calling(g.config.port) as callers:
+                await answered(callers)
                 await g.restart_control_plane()
                 await at(g, blue, third, 50)
-                await answered(running, 100)
-            assert running.failures == []
-            assert {a.version for a in running.answers[-60:]} == {"1", "3"}
+                mark = callers.mark()
+                await answered(callers, 60)
+            assert callers.failures == {}
+            assert callers.versions_since(mark) == {"1", "3"}
             assert len(await g.router.admin.clusters()) == 2
 
     asyncio.run(story())
@@ -289,16 +287,16 @@ def test_one_of_two_workers_dies_and_nobody_notices() -> None:
             first, second = await g.worker("first"), await g.worker("second")
             first.behaviour.delay = second.behaviour.delay = 0.02  # so that requests are under way when it dies
             await g.router.publish(table(alone("digits", backend(1, Color.BLUE, first, second))))
-            async with load(g.config.port) as running:
-                await answered(running, 100)
+            async with calling(g.config.port) as callers:
+                await answered(callers, 100)
                 await first.die()
-                await answered(running, 400)
-            assert running.failures == []
+                await answered(callers, 400)
+            assert callers.failures == {}
             await first.start()
             asked = len(first.seen)
-            async with load(g.config.port) as running:
+            async with calling(g.config.port) as callers:
                 await until(lambda: len(first.seen) > asked)
-            assert running.failures == []
+            assert callers.failures == {}
 
     asyncio.run(story())
 
@@ -340,14 +338,14 @@ def test_a_worker_that_left_the_table_gets_nothing_more_although_it_is_healthy()
         async with gateway() as g:
             stays, leaves = await g.worker("stays"), await g.worker("leaves")
             await g.router.publish(table(alone("digits", backend(1, Color.BLUE, stays, leaves))))
-            async with load(g.config.port) as running:
+            async with calling(g.config.port) as callers:
                 await until(lambda: bool(leaves.seen))
                 await g.router.publish(table(alone("digits", backend(1, Color.BLUE, stays))))
-                await answered(running)
+                await answered(callers)
                 asked = len(leaves.seen)
-                await answered(running, 200)
+                await answered(callers, 200)
                 assert len(leaves.seen) == asked
-            assert running.failures == []
+            assert callers.failures == {}
 
     asyncio.run(story())
 
