@@ -4,6 +4,8 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from typer.core import TyperGroup
@@ -13,6 +15,8 @@ from contracts.limits import Limits
 from contracts.metrics import CONTROL_METRICS, WORKER_METRICS
 from deploy.cli.main import app
 from deploy.cli.reference import PAGES
+from deploy.http.app import application
+from deploy.http.facts import Parts
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,6 +78,29 @@ def test_every_make_target_of_the_readme_exists(words: list[str]) -> None:
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:contracts|serving|router|deploy)/[\w/]+\.py)`", text)
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_call_of_the_operating_api_stands_in_the_architecture_and_no_other() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = set()
+    for cell in re.findall(r"^\| (`(?:GET|POST|PUT|DELETE) /.*?) \|", text, re.MULTILINE):
+        for mention in cell.split(", "):  # `POST /a/b` `c` means /a/b and /a/c
+            first, *others = re.findall(r"`([^`]+)`", mention)
+            method, path = first.partition("?")[0].split(" ")
+            told |= {(method, path)} | {(method, f"{path.rpartition('/')[0]}/{other}") for other in others}
+    spec = application(cast(Parts, SimpleNamespace(hosts=()))).openapi()
+    assert told == {
+        (method.upper(), re.sub(r"{version}$", "{v}", path).replace("{worker_id}", "{id}"))
+        for path, methods in spec["paths"].items()
+        for method in methods
+    }
 
 
 def test_the_readme_stays_short() -> None:
