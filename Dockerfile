@@ -4,6 +4,8 @@
 #   docker run --init -p 8080:8080 -v teal-home:/var/lib/teal teal
 #   docker run --entrypoint python teal -m serving --model digits --version 1 ...      (see contracts/worker.py)
 #
+# Written and reviewed where there is no container engine, so it was never built there: take the first build for a test.
+#
 # The home is the default one, .teal, in the working directory /var/lib/teal, so that commands need no --home. The
 # operating port listens on the container's own loopback: operate with `docker exec CONTAINER teal status`.
 
