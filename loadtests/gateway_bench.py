@@ -25,6 +25,7 @@ from sklearn.datasets import load_digits
 from contracts.names import Color
 from contracts.worker import PATH_READY, WorkerSpec
 from loadtests import report, wrk
+from loadtests.bare_envoy import bare_envoy
 from loadtests.peers import running as peers
 from loadtests.report import Row
 from tests.e2e.gateway import Gateway, call, free_port, running, train_and_register
@@ -54,12 +55,12 @@ def baseline(model: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
-def throughput(gateway: Gateway, model: Path, rounds: int, seconds: int) -> tuple[list[Row], list[str]]:
+def throughput(gateway: Gateway, model: Path, digest: str, rounds: int, seconds: int) -> tuple[list[Row], list[str]]:
     """Requests per second at 32 connections and the median at 1, for the gateway, the bare engine and MLServer."""
     notes = []
     sent = bodies(gateway.predict_metadata()["inputs"][0]["name"])
     v1, v2 = f"{gateway.url}/v1/models/digits:predict", f"{gateway.url}/v2/models/digits/infer"
-    ours, ours_v2, bare, added, peer = [], [], [], [], []
+    ours, ours_v2, bare, added, floor, peer = [], [], [], [], [], []
     venv = peers.installed("mlserver")
     if venv is None:
         notes.append("MLServer is not installed (loadtests/peers/install mlserver): its rows are missing.")
@@ -67,6 +68,10 @@ def throughput(gateway: Gateway, model: Path, rounds: int, seconds: int) -> tupl
         with baseline(model) as url:
             bare.append(_measured(url, sent.v1, CONNECTIONS, seconds).rate)
             alone = _measured(url, sent.v1, 1, seconds).p50
+        with tempfile.TemporaryDirectory() as folder:
+            package = gateway.home / "packages" / digest
+            with bare_envoy(Path(folder), package, digest, free_port()) as url:
+                floor.append(_measured(f"{url}/v1/models/digits:predict", sent.v1, 1, seconds).p50 - alone)
         ours.append(_measured(v1, sent.v1, CONNECTIONS, seconds).rate)
         added.append(_measured(v1, sent.v1, 1, seconds).p50 - alone)
         ours_v2.append(_measured(v2, sent.v2, CONNECTIONS, seconds).rate)
@@ -79,6 +84,7 @@ def throughput(gateway: Gateway, model: Path, rounds: int, seconds: int) -> tupl
         Row("gateway / bare engine", "x", _ratios(ours, bare), goal=0.45),
         Row("gateway, Open Inference JSON, 32 connections", "requests/s", tuple(ours_v2)),
         Row("median added by the gateway, 1 connection", "µs", tuple(a * 1e6 for a in added), 150, at_least=False),
+        Row("of which Envoy with an empty configuration", "µs", tuple(f * 1e6 for f in floor)),
     ]
     if peer:
         rows.insert(4, Row("MLServer 1.7, Open Inference JSON, 32 connections", "requests/s", tuple(peer)))
@@ -176,7 +182,7 @@ def main() -> None:
             version: dict[str, Any] = gateway.must("models", "digits", "1")
             package = home / "packages" / version["digest"]
             model = package / "plans" / "litert" / "model.tflite"
-            rows, notes = throughput(gateway, model, options.rounds, options.seconds)
+            rows, notes = throughput(gateway, model, version["digest"], options.rounds, options.seconds)
         rows += start_up(home, options.rounds)
         rows += worker_alone(package, version["digest"], options.rounds)
     notes.append(
