@@ -54,6 +54,7 @@ class GatewayFacts(TypedDict):
     port: int
     admin_port: int
     envoy: str
+    envoy_pid: int | None
     pid: int
 
 

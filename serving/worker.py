@@ -115,7 +115,8 @@ class Worker:
         else:
             await self._drain(serving)
             await batcher.close()
-        _log.info("exit code %d", code)
+        if code == EXIT_DRAINED:  # any other ends with the line that says why: it is what the operator is shown
+            _log.info("drained")
         return code
 
     async def _load(self) -> MicroBatcher:
