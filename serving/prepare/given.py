@@ -80,15 +80,22 @@ def _typed(spec: TensorSpec, array: Array) -> Array:
 
 
 def _check(spec: TensorSpec, array: Array) -> None:
+    if (words := misfit(spec, array)) is not None:
+        raise InvalidInput(f"samples: {words}")
+
+
+def misfit(spec: TensorSpec, array: Array) -> str | None:
+    """What is wrong with `array` as this input, None when it fits."""
     expected = NUMPY_DTYPES.get(spec.dtype)
     fits = spec.shape is None or (
         len(spec.shape) == array.ndim and all(d in (None, n) for d, n in zip(spec.shape, array.shape, strict=True))
     )
     if array.dtype != expected or not fits:
         dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-        raise InvalidInput(f'samples: input "{spec.name}": expected {spec}, got {dtype} {list(array.shape)}')
+        return f'input "{spec.name}": expected {spec}, got {dtype} {list(array.shape)}'
     if array.size == 0:
-        raise InvalidInput(f'samples: input "{spec.name}": expected at least one row, got {list(array.shape)}')
+        return f'input "{spec.name}": expected at least one row, got {list(array.shape)}'
+    return None
 
 
 def _check_rows(signature: Signature, inputs: Mapping[str, Array]) -> None:

@@ -33,41 +33,50 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Given:
+    """Inputs of a signature that came with the model or from a person, one call or several of different shapes.
+    `origin` names them in a sentence."""
+
+    calls: tuple[Mapping[str, Array], ...]
+    origin: str = "samples"
+
+
+@dataclass(frozen=True)
 class SignatureCases:
     """The cases of a signature: the first is kept for warm-up, others have other sizes where dimensions are open.
-    `why_none` is a sentence when no inputs could be found. `given` says that a person gave the first one."""
+    `why_none` is a sentence when no inputs could be found. `given` says that they were not made up."""
 
     cases: tuple[Case, ...]
     given: bool = False
     why_none: str | None = None
 
 
-def settle(
-    engine: Engine, signature: Signature, given: Mapping[str, Array] | None, monotonic: Monotonic
-) -> SignatureCases:
-    """Find inputs the model accepts. Raise InvalidInput when it does not accept the ones a person gave."""
+def settle(engine: Engine, signature: Signature, given: Given | None, monotonic: Monotonic) -> SignatureCases:
+    """Find inputs the model accepts. Raise InvalidInput when it does not accept the given ones."""
     if given is not None:
-        return SignatureCases((_given_case(engine, signature, given),), given=True)
+        limit = MAX_BYTES // len(given.calls)
+        cases = tuple(_given_case(engine, signature, call, given.origin, limit) for call in given.calls)
+        return SignatureCases(cases, given=True)
     if unknown := sorted({s.dtype for s in signature.inputs if s.dtype not in NUMPY_DTYPES}):
         return SignatureCases((), why_none=f"no samples can be made up for dtype {', '.join(unknown)}")
     return _generated(engine, signature, monotonic)
 
 
-def _given_case(engine: Engine, signature: Signature, given: Mapping[str, Array]) -> Case:
+def _given_case(engine: Engine, signature: Signature, given: Mapping[str, Array], origin: str, max_bytes: int) -> Case:
     inputs = given
     if has_rows(signature):
         rows = len(next(iter(given.values())))
-        bytes_per_row = max(1, _size(given) // rows)
-        keep = max(1, min(rows, MAX_ROWS, MAX_BYTES // 2 // bytes_per_row))
+        bytes_per_row = max(1, size_of(given) // rows)
+        keep = max(1, min(rows, MAX_ROWS, max_bytes // 2 // bytes_per_row))
         # Evenly over the whole file: sample files are often sorted by class.
         inputs = take(given, np.unique(np.linspace(0, rows - 1, keep).astype(np.int64)))
-    elif _size(given) > MAX_BYTES:
-        raise InvalidInput(f"samples: expected at most {MAX_BYTES} bytes for one call, got {_size(given)}")
+    elif size_of(given) > max_bytes:
+        raise InvalidInput(f"{origin}: expected at most {max_bytes} bytes for one call, got {size_of(given)}")
     try:
         return Case(inputs, run(engine, signature, inputs))
     except Exception as error:
         raise InvalidInput(
-            f'samples: the model does not run on them, signature "{signature.name}": {brief(error)}'
+            f'{origin}: the model does not run on them, signature "{signature.name}": {brief(error)}'
         ) from error
 
 
@@ -100,7 +109,7 @@ def _affordable_rows(engine: Engine, signature: Signature, probe: Mapping[str, A
     started = monotonic()
     answer = run(engine, signature, probe)
     seconds_per_row = max((monotonic() - started) / MIN_ROWS, 1e-9)
-    bytes_per_row = max((_size(probe) + _size(answer)) // MIN_ROWS, 1)
+    bytes_per_row = max((size_of(probe) + size_of(answer)) // MIN_ROWS, 1)
     return max(MIN_ROWS, min(MAX_ROWS, int(MAX_SECONDS / seconds_per_row), MAX_BYTES // bytes_per_row))
 
 
@@ -128,7 +137,8 @@ def brief(error: Exception) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
-def _size(arrays: Mapping[str, Array]) -> int:
+def size_of(arrays: Mapping[str, Array]) -> int:
+    """Bytes of all arrays, texts included."""
     return sum(
         a.nbytes if a.dtype.kind != "O" else sum(len(i) + 8 for i in a.ravel().tolist()) for a in arrays.values()
     )

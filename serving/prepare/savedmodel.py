@@ -1,7 +1,8 @@
 """Reads `saved_model.pb` without TensorFlow: tags, signatures, nodes, functions, assets.
 
 Reading is only parsing: nothing of the model runs, so the static scan can judge a stranger's file first, and a source
-that  TensorFlow's saved_model.proto, meta_graph.proto, graph.proto); protobuf skips the rest.
+that is refused costs nobody TensorFlow's import. The table below holds the field numbers that are asked for (from
+TensorFlow's saved_model.proto, meta_graph.proto, graph.proto).
 """
 
 from collections.abc import Mapping
@@ -9,33 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from contracts.errors import InvalidInput, Unsupported
 from contracts.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
+from serving.prepare.protos import Messages, message_class
 
 SERVE_TAG = "serve"
 MODEL_FILE = "saved_model.pb"
 _INIT_SIGNATURES = frozenset({"__saved_model_init_op", "__saved_model_train_op"})  # TensorFlow's own, never called
 
 # DataType of types.proto → contracts.signature.DTYPES. Reference types (n + 100) of TF1 graphs mean the same.
-_DTYPES = {
+DTYPES = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64",
     9: "int64", 10: "bool", 14: "bfloat16", 17: "uint16", 18: "complex128", 19: "float16", 22: "uint32", 23: "uint64",
 }  # fmt: skip
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_SCALARS = {
-    "string": _Field.TYPE_STRING,
-    "bytes": _Field.TYPE_BYTES,
-    "int32": _Field.TYPE_INT32,
-    "int64": _Field.TYPE_INT64,
-    "bool": _Field.TYPE_BOOL,
-}
-
-# message → field → (number, type, repeated). A map<K, V> is on the wire a repeated message {key = 1, value = 2}.
-_MESSAGES: Mapping[str, Mapping[str, tuple[int, str, bool]]] = {
+_MESSAGES: Messages = {
     "SavedModel": {"meta_graphs": (2, "MetaGraph", True)},
     "MetaGraph": {
         "meta_info": (1, "MetaInfo", False),
@@ -87,26 +78,7 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str, bool]]] = {
 }
 
 
-def _message_class() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="teal/saved_model.proto", package="teal.saved_model", syntax="proto3"
-    )
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for name, (number, kind, repeated) in fields.items():
-            label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-            field = message.field.add(name=name, number=number, label=label)
-            if kind in _SCALARS:
-                field.type = _SCALARS[kind]
-            else:
-                field.type = _Field.TYPE_MESSAGE
-                field.type_name = f".teal.saved_model.{kind}"
-    pool = descriptor_pool.DescriptorPool()  # our own: TensorFlow registers its files in the default one
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("teal.saved_model.SavedModel"))
-
-
-_SAVED_MODEL = _message_class()
+_SAVED_MODEL = message_class("teal.saved_model", _MESSAGES, "SavedModel")
 
 
 @dataclass(frozen=True)
@@ -240,7 +212,7 @@ def _specs(signature: str, role: str, entries: Any) -> tuple[TensorSpec, ...]:
         where = f'signature "{signature}": {role} "{entry.key}"'
         if info.sparse.values or info.composite.components:
             raise Unsupported(f"{where} is a sparse or composite tensor: only dense tensors can be served")
-        dtype = _DTYPES.get(info.dtype % 100)
+        dtype = DTYPES.get(info.dtype % 100)
         if dtype is None:
             raise Unsupported(
                 f"{where} has a dtype that cannot be sent over the wire (TensorFlow's number {info.dtype})"

@@ -27,10 +27,11 @@ from serving.prepare.isolated import DiedOrLate, is_full_disk
 from serving.prepare.measure import Measured, measure_reference
 from serving.prepare.ports import Runtime
 from serving.prepare.rows import fixed_dimension, influence
-from serving.prepare.samples import Case, SignatureCases, brief, run, settle
+from serving.prepare.samples import Case, Given, SignatureCases, brief, run, settle
 from serving.prepare.scan import refuse_forbidden, refuse_missing_variables
 from serving.prepare.scan_keras import refuse_unsafe_keras
 from serving.prepare.stages import LONGEST, Tell
+from serving.prepare.warmup_records import read_warm_up
 
 TENSORFLOW_PATH = "plans/tensorflow"
 LITERT_PATH = "plans/litert/model.tflite"
@@ -50,17 +51,19 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Model:
-    """The scanned SavedModel: its place in the package, what it takes and gives, and samples a person gave."""
+    """The scanned SavedModel: its place in the package, what it takes and gives, samples from a person or from its own
+    warm-up records, and a sentence about these for the report."""
 
     path: Path
     signatures: tuple[Signature, ...]
-    given: Mapping[str, Mapping[str, Array]]
+    given: Mapping[str, Given]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What running the model showed: signatures with `batched` as measured, the cases of each by name, and a sentence
-    for every signature whose rows must not be joined."""
+    """What running the model showed: signatures with `batched` as measured, the cases of each by name, and sentences
+    for the report: where samples came from, and every signature whose rows must not be joined."""
 
     signatures: tuple[Signature, ...]
     cases: Mapping[str, SignatureCases]
@@ -111,10 +114,10 @@ def _prepare(
         tell("load", f"signatures {', '.join(s.name for s in model.signatures)}")
         runtime.start_conversion(model.path, output / LITERT_PATH, model.signatures)
         reference = _load(runtime, model)
-        tell("samples", "given" if model.given else "generated from the signature")
+        tell("samples", "; ".join(model.notes) or ("given" if model.given else "generated from the signature"))
         cases = {s.name: settle(reference, s, model.given.get(s.name), clock.monotonic) for s in model.signatures}
         tell("rows", "whether rows influence each other")
-        findings = _measure_rows(reference, model.signatures, cases, clock)
+        findings = _measure_rows(reference, model, cases, clock)
         tell("convert", "litert")
         why_not_litert = _conversion(runtime)
         tell("verify", "plans against TensorFlow's own outputs, and their speed")
@@ -164,11 +167,13 @@ def _scan(saved_model: Path, spec: PrepareSpec) -> Model:
     refuse_forbidden(graphs)
     refuse_missing_variables(graphs, saved_model)
     signatures = graphs[0].signatures
-    given = {}
     if spec.samples is not None:
         name, inputs = read_given(Path(spec.samples), signatures)
-        given[name] = inputs
-    return Model(saved_model, signatures, given)
+        return Model(saved_model, signatures, {name: Given((inputs,))})
+    warm_up = read_warm_up(saved_model, signatures)
+    if warm_up is None:
+        return Model(saved_model, signatures, {})
+    return Model(saved_model, signatures, warm_up.given, (warm_up.note,))
 
 
 def _export(runtime: Runtime, keras_file: Path, target: Path, spec: PrepareSpec) -> Model:
@@ -188,11 +193,9 @@ def _load(runtime: Runtime, model: Model) -> Engine:
         ) from error
 
 
-def _measure_rows(
-    reference: Engine, signatures: tuple[Signature, ...], cases: Mapping[str, SignatureCases], clock: Clock
-) -> Findings:
-    measured, notes = [], []
-    for signature in signatures:
+def _measure_rows(reference: Engine, model: Model, cases: Mapping[str, SignatureCases], clock: Clock) -> Findings:
+    measured, notes = [], list(model.notes)
+    for signature in model.signatures:
         why = _why_not_batched(reference, signature, cases[signature.name], clock)
         measured.append(replace(signature, batched=why is None))
         if why is not None:
