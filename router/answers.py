@@ -14,7 +14,7 @@ RETRY_AFTER_SECONDS = 1
 
 LIVE = json.dumps({"live": True})
 READY = json.dumps({"ready": True})
-SERVER = json.dumps({"name": "teal", "version": "2", "extensions": []})
+SERVER = json.dumps({"name": "teal", "version": "2", "extensions": ["binary_tensor_data"]})
 
 NOT_ALL_READY = "not every deployed model has a ready worker; see GET /v1/models/{model} for which, or try again"
 NOTHING_HERE = "nothing is served here; models are under /v1/models/ and /v2/models/"

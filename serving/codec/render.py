@@ -16,6 +16,7 @@ from serving.engine.base import Array
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _KINDS = frozenset("biuf")
+_B64_ALIAS = 'give the output an alias that ends in "_bytes" to receive base64'
 
 
 def dump(value: Any) -> bytes:
@@ -23,11 +24,12 @@ def dump(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
-def dump_numbers(name: str, array: Array) -> tuple[bytes, bool]:
+def dump_numbers(name: str, array: Array, way_out: str = "") -> tuple[bytes, bool]:
     """The array as nested JSON lists, and whether `null` stands in it for values that are not finite.
-    Raises InvalidInput for a dtype JSON has no numbers for."""
+    Raises InvalidInput for a dtype JSON has no numbers for; `way_out` says what the caller can do then."""
     if array.dtype.kind not in _KINDS or array.dtype == np.float16:
-        raise InvalidInput(f"output {quoted(name)} has dtype {array.dtype}, which has no form in JSON")
+        hint = f": {way_out}" if way_out else ""
+        raise InvalidInput(f"output {quoted(name)} has dtype {array.dtype}, which has no form in JSON{hint}")
     if array.ndim == 0:
         text = orjson.dumps(array[()], option=_OPTIONS)
     else:
@@ -46,14 +48,13 @@ def with_tokens(text: bytes, array: Array) -> bytes:
     return b"".join(out)
 
 
-def texts(name: str, array: Array) -> Any:
+def texts(name: str, array: Array, way_out: str = _B64_ALIAS) -> Any:
     """A string tensor as nested lists of text. Bytes that are no UTF-8 raise InvalidInput with the way out."""
     try:
         return _map(array, bytes.decode)
     except UnicodeDecodeError:
         raise InvalidInput(
-            f"output {quoted(name)} holds bytes that are not UTF-8, which JSON cannot carry: give the output an alias "
-            'that ends in "_bytes" to receive base64'
+            f"output {quoted(name)} holds bytes that are not UTF-8, which JSON cannot carry: {way_out}"
         ) from None
 
 

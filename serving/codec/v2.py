@@ -1,7 +1,7 @@
-"""Open Inference Protocol, JSON form: infer bodies and the model's metadata.
+"""Open Inference Protocol: infer bodies, JSON with or without binary tensors after it, and the model's metadata.
 
-Everything is strict RFC 8259 JSON. An output that holds NaN or infinity is refused with 400 naming the output:
-JSON has no such numbers, and a `null` would be a silent lie. The /v1 route answers them as tokens.
+The JSON is strict RFC 8259. An output that holds NaN or infinity is refused with 400 naming the output, unless it is
+answered as binary data: JSON has no such numbers, and a `null` would be a silent lie. The /v1 route has tokens instead.
 """
 
 import math
@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, TooLarge
 from contracts.limits import LIMITS
 from contracts.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serving.codec.bulk import THRESHOLD, parse_v2
 from serving.codec.columns import Column, quoted, row_count
 from serving.codec.jsontext import depth_exceeds, parse_strict
 from serving.codec.plain import only_numbers, read_shaped
+from serving.codec.raw import Blobs, Piece, decode, decode_whole, encode
 from serving.codec.render import dump, dump_numbers, texts
 from serving.engine.base import Array
 
@@ -28,17 +29,25 @@ DATATYPES: Mapping[str, str] = {
 }  # fmt: skip
 """TensorFlow's dtype names → the protocol's words. Complex numbers have none."""
 
+JSON_LENGTH = "Inference-Header-Content-Length"
+"""The header that says how many bytes of a body are JSON; binary tensors follow."""
+
+_MOST_DIGITS = 19
+_WORDS = frozenset(DATATYPES.values())
+_ASK_BINARY = 'ask for it as binary data (parameter "binary_data": true)'
 _REQUEST_KEYS = frozenset({"id", "parameters", "inputs", "outputs"})
 
 
 class Infer(NamedTuple):
-    """An infer request, ready to compute. `wanted` is None when the caller wants every output."""
+    """An infer request, ready to compute. `wanted` is None when the caller wants every output; `binary` are the outputs
+    to be answered as binary data."""
 
     signature: Signature
     inputs: dict[str, Array]
     rows: int
     id: str | None
     wanted: tuple[str, ...] | None
+    binary: frozenset[str] = frozenset()
 
 
 def default_signature(signatures: tuple[Signature, ...]) -> Signature:
@@ -57,19 +66,54 @@ class V2Codec:
         self._outputs = frozenset(spec.name for spec in self.signature.outputs)
 
     def read(self, body: bytes) -> Infer:
-        """Raises InvalidInput for everything that does not fit."""
+        """A body that is JSON and nothing else. Raises InvalidInput for everything that does not fit."""
         value = (parse_v2(body, self._columns) if len(body) > THRESHOLD else None) or parse_strict(body)
         if type(value) is not dict:
             raise InvalidInput('expected a JSON object with "inputs"')
         if (inputs := self._read_plain(body, value)) is not None:
             return Infer(self.signature, inputs, row_count(self.signature, inputs), None, None)
+        return self._read_object(value, None)
+
+    def read_binary(self, body: bytes, json_length: bytes) -> Infer:
+        """A body of JSON and binary tensors after it; `json_length` is the Inference-Header-Content-Length. With 0 it
+        has no JSON and is the only input. Raises InvalidInput, and TooLarge for JSON over its own limit."""
+        length = int(json_length) if json_length.isdigit() and len(json_length) <= _MOST_DIGITS else -1
+        if not 0 <= length <= len(body):
+            shown = json_length[:20].decode("ascii", "backslashreplace")
+            raise InvalidInput(
+                f"{JSON_LENGTH} is {shown!r}: expected a whole number from 0 to the length of the body, {len(body)}"
+            )
+        if length == 0:
+            return self._read_whole(memoryview(body))
+        if length > LIMITS.json_body:
+            raise TooLarge(
+                f"the JSON part of the body is over the limit of {LIMITS.json_body} bytes: send data as binary"
+            )
+        text = body[:length]
+        value = (parse_v2(text, self._columns) if length > THRESHOLD else None) or parse_strict(text)
+        if type(value) is not dict:
+            raise InvalidInput('expected a JSON object with "inputs"')
+        blobs = Blobs(memoryview(body)[length:])
+        infer = self._read_object(value, blobs)
+        blobs.check_empty()
+        return infer
+
+    def _read_whole(self, data: memoryview) -> Infer:
+        if self._only is None:
+            raise InvalidInput(f"{JSON_LENGTH} is 0, which only a model with one input takes; this one has several")
+        inputs = {self._only.spec.name: decode_whole(self._only, self.signature.batched, data)}
+        return Infer(self.signature, inputs, row_count(self.signature, inputs), None, None, self._outputs)
+
+    def _read_object(self, value: dict[str, Any], blobs: Blobs | None) -> Infer:
         request_id = value.get("id")
         if request_id is not None and type(request_id) is not str:
             raise InvalidInput('"id" must be text')
         _check_extras(value)
-        inputs = self._read_inputs(value.get("inputs"))
+        inputs = self._read_inputs(value.get("inputs"), blobs)
         rows = row_count(self.signature, inputs)
-        return Infer(self.signature, inputs, rows, request_id, self._read_wanted(value.get("outputs")))
+        all_binary = _flag(value.get("parameters", {}), "binary_data_output", default=False)
+        wanted, binary = self._read_wanted(value.get("outputs"), all_binary)
+        return Infer(self.signature, inputs, rows, request_id, wanted, binary)
 
     def _read_plain(self, body: bytes, value: dict[str, Any]) -> dict[str, Array] | None:
         """The quick way for a body that is one tensor of numbers and nothing else; None for the careful way."""
@@ -87,7 +131,7 @@ class V2Codec:
                     return {name: array}
         return None
 
-    def _read_inputs(self, entries: Any) -> dict[str, Array]:
+    def _read_inputs(self, entries: Any, blobs: Blobs | None) -> dict[str, Array]:
         if type(entries) is not list or not entries:
             raise InvalidInput('"inputs" must be a list with at least one tensor')
         inputs: dict[str, Array] = {}
@@ -99,40 +143,79 @@ class V2Codec:
                 raise InvalidInput(f"unknown input {quoted(name)}: expected {known}")
             if name in inputs:
                 raise InvalidInput(f"input {quoted(name)} stands twice in the request")
-            inputs[name] = _read_tensor(column, entry)
+            inputs[name] = _read_tensor(column, entry, blobs)
         if missing := [name for name in self._columns if name not in inputs]:
             raise InvalidInput(f"input {quoted(missing[0])} is missing")
         return inputs
 
-    def _read_wanted(self, entries: Any) -> tuple[str, ...] | None:
-        if entries is None:
-            return None
+    def _read_wanted(self, entries: Any, all_binary: bool) -> tuple[tuple[str, ...] | None, frozenset[str]]:
+        """Names of the outputs to answer, None for all of them, and which of them as binary data."""
+        if entries is None or entries == []:
+            return None, self._outputs if all_binary else frozenset()
         if type(entries) is not list:
             raise InvalidInput('"outputs" must be a list')
-        names = []
+        wanted: dict[str, bool] = {}
         for entry in entries:
             if type(entry) is not dict or type(name := entry.get("name")) is not str:
                 raise InvalidInput('every entry in "outputs" must be an object with a "name"')
             if name not in self._outputs:
                 known = ", ".join(quoted(n) for n in sorted(self._outputs))
                 raise InvalidInput(f"unknown output {quoted(name)}: this model has {known}")
-            names.append(name)
-        return tuple(names) or None
+            if name in wanted:
+                raise InvalidInput(f"output {quoted(name)} stands twice in the request")
+            wanted[name] = _flag(entry.get("parameters", {}), "binary_data", default=all_binary)
+        return tuple(wanted), frozenset([name for name, binary in wanted.items() if binary])
 
 
-def _read_tensor(column: Column, entry: dict[str, Any]) -> Array:
+def _flag(parameters: Any, name: str, *, default: bool) -> bool:
+    if type(parameters) is not dict:
+        raise InvalidInput('"parameters" must be an object')
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise InvalidInput(f'"{name}" must be true or false')
+    return value
+
+
+def _read_tensor(column: Column, entry: dict[str, Any], blobs: Blobs | None) -> Array:
     spec = column.spec
     datatype, shape = entry.get("datatype"), _read_shape(column, entry.get("shape"))
     expected = DATATYPES.get(spec.dtype)
+    if expected is None:
+        raise InvalidInput(f"{column.expected}, which this protocol has no datatype for: use the /v1 route")
     if datatype != expected:
         got = quoted(datatype) if type(datatype) is str else "none"
         raise InvalidInput(f"{column.expected}, that is datatype {expected}, got datatype {got}")
-    if not column.in_json:
-        raise InvalidInput(f"{column.expected}, which has no form in JSON")
-    if "data" not in entry:
-        raise InvalidInput(f'input {quoted(spec.name)} has no "data"; binary tensors are not read here')
     column.check_shape(shape)
-    data, count = entry["data"], math.prod(shape)
+    size = _binary_size(column, entry)
+    if size is not None:
+        if "data" in entry:
+            raise InvalidInput(f'input {quoted(spec.name)} has both "data" and "binary_data_size"')
+        if blobs is None:
+            raise InvalidInput(
+                f'input {quoted(spec.name)} has a "binary_data_size", but there is no header {JSON_LENGTH}'
+            )
+        return decode(column, shape, blobs.take(column, size))
+    if "data" not in entry:
+        raise InvalidInput(f'input {quoted(spec.name)} has neither "data" nor a parameter "binary_data_size"')
+    if not column.in_json:
+        raise InvalidInput(f"{column.expected}, which has no form in JSON: send it as binary data")
+    return _read_data(column, shape, entry["data"])
+
+
+def _binary_size(column: Column, entry: dict[str, Any]) -> int | None:
+    parameters = entry.get("parameters", {})
+    if type(parameters) is not dict:
+        raise InvalidInput(f'input {quoted(column.spec.name)}: "parameters" must be an object')
+    if "binary_data_size" not in parameters:
+        return None
+    size = parameters["binary_data_size"]
+    if type(size) is not int or size < 0:
+        raise InvalidInput(f'input {quoted(column.spec.name)}: "binary_data_size" must be a number of bytes')
+    return size
+
+
+def _read_data(column: Column, shape: tuple[int, ...], data: Any) -> Array:
+    spec, count = column.spec, math.prod(shape)
     if isinstance(data, np.ndarray):  # read in bulk, hence flat and of the right dtype
         if len(data) != count:
             raise _wrong_count(spec.name, shape, count, len(data))
@@ -161,7 +244,7 @@ def _read_shape(column: Column, shape: Any) -> tuple[int, ...]:
         )
     if any(d < 1 for d in shape):
         raise InvalidInput(f'input {name}: every dimension in "shape" must be at least 1, got {shape}')
-    if math.prod(shape) > LIMITS.json_body:
+    if math.prod(shape) > LIMITS.binary_body:
         raise InvalidInput(f'input {name}: "shape" {shape} calls for more values than any body can hold')
     return tuple(shape)
 
@@ -176,13 +259,32 @@ def _check_extras(value: dict[str, Any]) -> None:
 
 
 def write(model: str, version: str, infer: Infer, outputs: Mapping[str, Array]) -> bytes:
-    """Raises InvalidInput for outputs JSON cannot carry."""
+    """The answer when no output is wanted as binary data. Raises InvalidInput for outputs JSON cannot carry."""
     names = infer.wanted if infer.wanted is not None else tuple(outputs)
     tensors = b",".join([_tensor(name, outputs[name]) for name in names])
     head = _head(model, version)
     if infer.id is not None:
         head += b',"id":' + dump(infer.id)
     return head + b',"outputs":[' + tensors + b"]}"
+
+
+def write_binary(model: str, version: str, infer: Infer, outputs: Mapping[str, Array]) -> tuple[bytes, int]:
+    """The answer with binary data after the JSON, and the length of the JSON. Raises InvalidInput for outputs that
+    what was asked for cannot carry."""
+    tensors, blobs = [], list[Piece]()
+    for name in infer.wanted if infer.wanted is not None else tuple(outputs):
+        if name not in infer.binary:
+            tensors.append(_tensor(name, outputs[name]))
+            continue
+        array = outputs[name]
+        pieces, size = encode(array)
+        blobs += pieces
+        tensors.append(_tensor_start(name, array) + b',"parameters":{"binary_data_size":%d}}' % size)
+    head = _head(model, version)
+    if infer.id is not None:
+        head += b',"id":' + dump(infer.id)
+    text = head + b',"outputs":[' + b",".join(tensors) + b"]}"
+    return b"".join([text, *blobs]), len(text)
 
 
 @lru_cache(maxsize=16)
@@ -192,17 +294,25 @@ def _head(model: str, version: str) -> bytes:
 
 def _tensor(name: str, array: Array) -> bytes:
     if array.dtype.kind == "O":
-        datatype, data = "BYTES", dump(texts(name, array.reshape(-1)))
+        datatype, data = "BYTES", dump(texts(name, array.reshape(-1), way_out=_ASK_BINARY))
     else:
         datatype = _datatype(array.dtype)
-        data, holds_null = dump_numbers(name, array.reshape(-1))
+        data, holds_null = dump_numbers(name, array.reshape(-1), way_out=_ASK_BINARY)
         if holds_null:
             bad = int(np.count_nonzero(~np.isfinite(array)))
             raise InvalidInput(
                 f"output {quoted(name)} holds {bad} values that are not finite (NaN or infinite), which JSON cannot "
-                "carry; the /v1 route answers them as NaN and Infinity tokens"
+                f"carry: {_ASK_BINARY}; the /v1 route answers them as NaN and Infinity tokens"
             )
     return _tensor_head(name, datatype) + b",".join([b"%d" % n for n in array.shape]) + b'],"data":' + data + b"}"
+
+
+def _tensor_start(name: str, array: Array) -> bytes:
+    """A tensor's JSON up to what says where its data is."""
+    datatype = "BYTES" if array.dtype.kind == "O" else _datatype(array.dtype)
+    if datatype not in _WORDS:
+        raise InvalidInput(f"output {quoted(name)} has dtype {array.dtype}, which this protocol has no datatype for")
+    return _tensor_head(name, datatype) + b",".join([b"%d" % n for n in array.shape]) + b"]"
 
 
 @lru_cache(maxsize=1024)

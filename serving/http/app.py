@@ -30,6 +30,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
+_JSON_LENGTH = v2.JSON_LENGTH.lower().encode()
 _SHORT_WAY_PAUSE = 0.05  # seconds; one request in that time finds out anew, at the price of a second decoding
 _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 
@@ -93,21 +94,26 @@ class App:
                 if outputs is None:
                     self._leave_short_way(started)
                     return None
-                rows, payload = predict.rows, v1.write(predict, outputs)
+                rows, good = predict.rows, Answer(200, v1.write(predict, outputs))
             else:
-                infer = served.v2.read(body)
+                length = head.get(_JSON_LENGTH)
+                infer = served.v2.read(body) if length is None else served.v2.read_binary(body, length)
                 outputs = compute(infer.signature, infer.inputs, infer.rows, deadline)
                 if outputs is None:
                     self._leave_short_way(started)
                     return None
-                rows, payload = infer.rows, v2.write(self._identity.model, self._version, infer, outputs)
+                rows = infer.rows
+                if infer.binary:
+                    good = self._binary_answer(infer, outputs)
+                else:
+                    good = Answer(200, v2.write(self._identity.model, self._version, infer, outputs))
         except TealError as error:
             answer = self._refusal(error)
         except Exception as error:
             answer = self._surprise(error)
         else:
             self._telemetry.answered_well(rows, self.now() - started)
-            return Answer(200, payload)
+            return good
         self._telemetry.answered(outcome_of(answer.status), self.now() - started)
         return answer
 
@@ -120,16 +126,20 @@ class App:
         try:
             served = self._ready()
             allowed = seconds_allowed(head, self._limits)
-            body = await read_body(receive, head, self._limits.json_body, allowed)
+            binary = page is Page.V2_INFER and _JSON_LENGTH in head
+            limit = self._limits.binary_body if binary else self._limits.json_body
+            body = await read_body(receive, head, limit, allowed)
             call = _Call(started + allowed, receive)
             if page is Page.V1_PREDICT:
                 predict = served.v1.read(body)
-                payload = v1.write(predict, await self._compute(served, predict, call))
+                answer = Answer(200, v1.write(predict, await self._compute(served, predict, call)))
             else:
-                infer = served.v2.read(body)
+                infer = served.v2.read_binary(body, head[_JSON_LENGTH]) if binary else served.v2.read(body)
                 outputs = await self._compute(served, infer, call)
-                payload = v2.write(self._identity.model, self._version, infer, outputs)
-            answer = Answer(200, payload)
+                if infer.binary:
+                    answer = self._binary_answer(infer, outputs)
+                else:
+                    answer = Answer(200, v2.write(self._identity.model, self._version, infer, outputs))
         except ClientGone:
             self._telemetry.answered(Outcome.CANCELLED, self._clock.monotonic() - started)
             return
@@ -157,6 +167,10 @@ class App:
             raise
         finally:
             watcher.cancel()
+
+    def _binary_answer(self, infer: v2.Infer, outputs: Outputs) -> Answer:
+        body, length = v2.write_binary(self._identity.model, self._version, infer, outputs)
+        return Answer(200, body, b"application/octet-stream", ((_JSON_LENGTH, b"%d" % length),))
 
     def _surprise(self, error: Exception) -> Answer:
         _log.error("a prediction failed in a way nobody foresaw", exc_info=error)

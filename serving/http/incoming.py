@@ -18,6 +18,7 @@ Head = Mapping[bytes, bytes]
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
 _TIMEOUT_MS = HEADER_TIMEOUT_MS.encode()
 _LONGEST_ID = 128
+_WINDOWS = {b"gzip": 31, b"deflate": 15}  # zlib's word for the wrapping of either; HTTP's deflate is zlib's format
 _unique = itertools.count()
 _prefix = os.urandom(8).hex()
 
@@ -55,9 +56,9 @@ def seconds_allowed(head: Head, limits: Limits) -> float:
 async def read_body(receive: Receive, head: Head, limit: int, seconds: float) -> bytes:
     """The whole body, decoded. Raises TooLarge before reading when the declared length is over `limit` bytes and as
     soon as the bytes are, UnsupportedMedia, InvalidInput, DeadlineExceeded after `seconds`, ClientGone."""
-    encoding = head.get(b"content-encoding")
-    if encoding is not None and encoding.lower() not in (b"gzip", b"identity"):
-        raise UnsupportedMedia("Content-Encoding must be gzip or identity")
+    encoding = head.get(b"content-encoding", b"identity").lower()
+    if encoding != b"identity" and encoding not in _WINDOWS:
+        raise UnsupportedMedia("Content-Encoding must be gzip, deflate or identity")
     if int(head.get(b"content-length", 0)) > limit:  # digits only: the HTTP parser has refused anything else
         raise _too_large(limit)
     message = await receive()
@@ -72,7 +73,7 @@ async def read_body(receive: Receive, head: Head, limit: int, seconds: float) ->
             raise DeadlineExceeded("the request's time was over before its body had arrived") from None
     if len(body) > limit:
         raise _too_large(limit)
-    return _gunzip(body, limit) if encoding is not None and encoding.lower() == b"gzip" else body
+    return body if encoding == b"identity" else _inflate(body, encoding, limit)
 
 
 async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
@@ -88,16 +89,16 @@ async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
     return bytes(body)
 
 
-def _gunzip(body: bytes, limit: int) -> bytes:
-    decoder = zlib.decompressobj(wbits=31)
+def _inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
+    decoder = zlib.decompressobj(wbits=_WINDOWS[encoding])
     try:
         decoded = decoder.decompress(body, limit + 1)
     except zlib.error:
-        raise InvalidInput("the body is not gzip, as its Content-Encoding says") from None
+        raise InvalidInput(f"the body is not {encoding.decode()}, as its Content-Encoding says") from None
     if len(decoded) > limit:
         raise _too_large(limit)
     if not decoder.eof:
-        raise InvalidInput("the gzip body ends too early")
+        raise InvalidInput(f"the {encoding.decode()} body ends too early")
     return decoded
 
 

@@ -43,7 +43,7 @@ class Pages:
             case Page.V2_MODEL_READY:
                 return _json({"name": model, "ready": ready}, 200 if ready else 503)
             case Page.V2_SERVER:
-                return _json({"name": "teal", "version": self._release, "extensions": []})
+                return _json({"name": "teal", "version": self._release, "extensions": ["binary_tensor_data"]})
             case Page.METRICS:
                 return Answer(200, self._telemetry.exposition(), CONTENT_TYPE.encode())
             case Page.WORKER:

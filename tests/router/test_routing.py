@@ -44,7 +44,7 @@ PATHS = (
     ("GET", "/v1/models/digits?x=1", 200, "AVAILABLE"),
     ("GET", "/v1/models/digits/versions/2", 200, '"version": "2"'),
     ("GET", "/v1/models/digits/labels/candidate", 200, '"version": "1"'),
-    ("GET", "/v2", 200, "teal"),
+    ("GET", "/v2", 200, "binary_tensor_data"),
     ("GET", "/v2/health/live", 200, '"live": true'),
     ("GET", "/v2/health/ready", 200, '"ready": true'),
     ("POST", "/v1/models/digits2:predict", 404, "teal deploy"),

@@ -159,7 +159,7 @@ def test_metadata_and_health() -> None:
     assert model["platform"] == "tensorflow_savedmodel"
     assert model["versions"] == ["123"]
     assert model["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
-    assert ask("GET", "/v2").json == {"name": "teal", "version": "1", "extensions": []}
+    assert ask("GET", "/v2").json == {"name": "teal", "version": "1", "extensions": ["binary_tensor_data"]}
     assert ask("GET", "/v2/health/live").json == {"live": True}
     assert ask("GET", "/v2/health/ready").json == {"ready": True}
     assert ask("GET", "/v2/models/half_plus_two/versions/123/ready").json == {"name": "half_plus_two", "ready": True}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -124,6 +125,32 @@ def test_a_small_prediction_takes_the_short_way_and_is_counted(tmp_path: Path) -
         assert telemetry.outcomes["ok"] == 3
         assert telemetry.rows == 6
         assert sum(telemetry.request_seconds.counts) == 3
+
+    told(tmp_path, story)
+
+
+def test_a_small_binary_tensor_takes_the_short_way_too(tmp_path: Path) -> None:
+    async def story(served: Served) -> None:
+        value = {
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}],
+            "parameters": {"binary_data_output": True},
+        }
+        text = json.dumps(value).encode()
+        async with served.connection() as wire:
+            for length, status in ((len(text), 200), (len(text) - 1, 400), (len(text), 200)):
+                body = text + struct.pack("<2f", 1, 2)
+                header = f"Inference-Header-Content-Length: {length}"
+                wire.send(request(body, header, path="/v2/models/half_plus_two/infer"))
+                reply = await wire.reply()
+                assert reply.status == status
+                if status == 200:
+                    assert reply.headers["content-type"] == "application/octet-stream"
+                    start = int(reply.headers["inference-header-content-length"])
+                    assert json.loads(reply.body[:start])["outputs"][0]["parameters"] == {"binary_data_size": 8}
+                    assert reply.body[start:] == struct.pack("<2f", 2.5, 3)
+            wire.send(request([1.0]))
+            assert (await wire.reply()).body == b'{"predictions":[2.5]}'
+        assert served.asgi_calls == []
 
     told(tmp_path, story)
 
