@@ -244,7 +244,9 @@ def test_every_error_of_the_tree_has_a_status() -> None:
     def tree(kind: type[TealError]) -> list[type[TealError]]:
         return [kind, *(k for child in kind.__subclasses__() for k in tree(child))]
 
-    statuses = {kind.__name__: status_of(kind("x")) for kind in tree(TealError)}
+    # The control plane's own errors, which other tests may have loaded, never reach a worker.
+    ours = [kind for kind in tree(TealError) if kind.__module__.split(".")[0] in ("contracts", "serving")]
+    statuses = {kind.__name__: status_of(kind("x")) for kind in ours}
     assert statuses["UnknownLabel"] == 400
     assert statuses["Overloaded"] == 503
     assert [name for name, status in statuses.items() if status == 500] == ["TealError", "Internal"]
