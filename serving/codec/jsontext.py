@@ -6,12 +6,14 @@ complete value; bodies that need this are read again by the standard library, wh
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
 
 from contracts.errors import InvalidInput
 
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _TRAILING = "unexpected content after document"
 
 
@@ -33,6 +35,15 @@ def parse_tolerant(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         if b"NaN" not in body and b"Infinity" not in body and _TRAILING not in error.msg:
             raise InvalidInput(_not_json(body, error)) from None
+    return _decode(body)
+
+
+def parse_exact(body: bytes) -> Any:
+    """As `parse_tolerant`, and whole numbers beyond 64 bits stay whole, where orjson makes them floats."""
+    return _decode(body) if _LONG_NUMBER.search(body) else parse_tolerant(body)
+
+
+def _decode(body: bytes) -> Any:
     try:
         value, _ = _DECODER.raw_decode(body.decode().lstrip(" \t\r\n"))
     except RecursionError:

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST bodies: predict in row and column form, status, metadata.
+"""TensorFlow Serving's REST bodies: predict in row and column form; v1_examples.py has classify and regress.
 
 Reads and writes what `tensorflow_model_server` does, so that its clients work unchanged; where we are stricter
 (ranges of small integers, text that is not UTF-8, repeated keys) it is to refuse rather than to guess.
@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 from contracts.errors import InvalidInput, Unsupported
 from contracts.limits import LIMITS
 from contracts.signature import DEFAULT_SIGNATURE, Signature
+from serving.codec import v1_examples
 from serving.codec.bulk import THRESHOLD, read_nested, split_v1
 from serving.codec.columns import Column, is_b64, quoted, row_count
-from serving.codec.jsontext import depth_exceeds, parse_tolerant, reject_repeated_keys
+from serving.codec.jsontext import depth_exceeds, parse_exact, parse_tolerant, reject_repeated_keys
 from serving.codec.plain import only_numbers, read_rows
 from serving.codec.render import b64_objects, dump, dump_numbers, texts, with_tokens
 from serving.engine.base import Array
 
 _KEYS = ("signature_name", "instances", "inputs")
+_EXAMPLES_KEYS = ("signature_name", "context", "examples")
+_QUOTED_EXAMPLES_KEYS = tuple(f'"{key}"'.encode() for key in _EXAMPLES_KEYS)
 _QUOTED_KEYS = tuple(f'"{key}"'.encode() for key in _KEYS)
 
 
@@ -60,6 +63,18 @@ class V1Codec:
             inputs = reader.columns_of(value["inputs"])
             return Predict(reader.signature, inputs, row_count(reader.signature, inputs), by_row=False)
         raise InvalidInput('expected "instances" (rows) or "inputs" (columns) in the request, got neither')
+
+    def read_examples(self, body: bytes, method: v1_examples.Method) -> v1_examples.Examples:
+        """A classify or regress body. Raises InvalidInput, also for a signature of another method."""
+        value = parse_exact(body)
+        if type(value) is not dict or "examples" not in value:
+            raise InvalidInput('expected a JSON object with "examples"')
+        reject_repeated_keys(body, _QUOTED_EXAMPLES_KEYS)
+        others = [item for key, item in value.items() if key not in _EXAMPLES_KEYS]
+        if others and depth_exceeds(others, LIMITS.json_depth):
+            raise InvalidInput(f"body is nested deeper than {LIMITS.json_depth}")
+        reader = self._reader(value.get("signature_name", DEFAULT_SIGNATURE))
+        return v1_examples.read(reader.signature, method, value)
 
     def _read_bulk(self, body: bytes) -> Predict | None:
         if (parts := split_v1(body)) is None:

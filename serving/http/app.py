@@ -17,12 +17,12 @@ from contracts.metrics import Outcome
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
-from serving.codec import v1, v2
+from serving.codec import v1, v1_examples, v2
 from serving.http.answers import CLOSE, Answer, Header, error_answer, error_body
 from serving.http.errors import outcome_of, rejected_reason
 from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
 from serving.http.pages import Pages
-from serving.http.routes import Page, WrongVerb, hot_paths, resolve
+from serving.http.routes import PREDICTIONS, Page, WrongVerb, hot_paths, resolve
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
 
@@ -31,6 +31,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _log = logging.getLogger(__name__)
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
 _JSON_LENGTH = v2.JSON_LENGTH.lower().encode()
+_METHODS = {Page.V1_CLASSIFY: v1_examples.Method.CLASSIFY, Page.V1_REGRESS: v1_examples.Method.REGRESS}
 _SHORT_WAY_PAUSE = 0.05  # seconds; one request in that time finds out anew, at the price of a second decoding
 _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 
@@ -133,6 +134,9 @@ class App:
             if page is Page.V1_PREDICT:
                 predict = served.v1.read(body)
                 answer = Answer(200, v1.write(predict, await self._compute(served, predict, call)))
+            elif page is not Page.V2_INFER:
+                examples = served.v1.read_examples(body, _METHODS[page])
+                answer = Answer(200, v1_examples.write(examples, await self._compute(served, examples, call)))
             else:
                 infer = served.v2.read_binary(body, head[_JSON_LENGTH]) if binary else served.v2.read(body)
                 outputs = await self._compute(served, infer, call)
@@ -150,7 +154,9 @@ class App:
         self._telemetry.answered(outcome_of(answer.status), self._clock.monotonic() - started)
         await self._send(send, head, answer)
 
-    async def _compute(self, served: Served, request: "v1.Predict | v2.Infer", call: "_Call") -> Outputs:
+    async def _compute(
+        self, served: Served, request: "v1.Predict | v1_examples.Examples | v2.Infer", call: "_Call"
+    ) -> Outputs:
         """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue."""
         self._telemetry.rows += request.rows
         batcher = served.batcher
@@ -185,7 +191,7 @@ class App:
         """Everything that is not on a hot path: other spellings of predictions, and the pages about the model."""
         try:
             page = resolve(method, path, self._identity.model, self._identity.version)
-            if page in (Page.V1_PREDICT, Page.V2_INFER):
+            if page in PREDICTIONS:
                 await self._predict(page, head, receive, send)
                 return
             answer = self._pages.render(page)

@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from contracts.errors import InvalidInput, NotFound, Unsupported
+from contracts.errors import InvalidInput, NotFound
 from contracts.names import MAX_VERSION
 from contracts.worker import PATH_LIVE, PATH_METRICS, PATH_READY, PATH_WORKER
 
 
 class Page(Enum):
     V1_PREDICT = auto()
+    V1_CLASSIFY = auto()
+    V1_REGRESS = auto()
     V1_STATUS = auto()
     V1_METADATA = auto()
     V2_INFER = auto()
@@ -24,6 +26,10 @@ class Page(Enum):
     READY = auto()
     METRICS = auto()
     WORKER = auto()
+
+
+PREDICTIONS = frozenset({Page.V1_PREDICT, Page.V1_CLASSIFY, Page.V1_REGRESS, Page.V2_INFER})
+"""Pages that take a body and compute."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ _V1 = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/(?P<by>versions|labels)/(?P<which>[^/:]+))?(?P<end>:[^/:]+|/metadata)?",
     re.IGNORECASE,
 )
+_V1_VERBS = {":predict": Page.V1_PREDICT, ":classify": Page.V1_CLASSIFY, ":regress": Page.V1_REGRESS}
 _V2 = re.compile(r"/v2/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<end>/infer|/ready)?")
 _FIXED = {
     "/v2": Page.V2_SERVER,
@@ -59,7 +66,7 @@ def hot_paths(model: str, version: int) -> dict[str, Page]:
 
 def resolve(method: str, path: str, model: str, version: int) -> Page:
     """The page a request asks for. Raises InvalidInput for anything odd under /v1, as TensorFlow Serving answers 400
-    there; NotFound for another model or version and unknown paths; Unsupported for classify and regress; WrongVerb."""
+    there; NotFound for another model or version and unknown paths; WrongVerb."""
     if path[:4].lower() == "/v1/":
         return _resolve_v1(method, path, model, version)
     page, verb = _FIXED.get(path.rstrip("/") if path.startswith("/v2") else path), "GET"
@@ -85,12 +92,10 @@ def _resolve_v1(method: str, path: str, model: str, version: int) -> Page:
             raise InvalidInput("malformed request: a version is a whole number")
         wanted = which
     if end.startswith(":"):
-        if method != "POST" or end not in (":predict", ":classify", ":regress"):
+        if method != "POST" or end not in _V1_VERBS:
             raise InvalidInput("malformed request: expected POST to :predict, :classify or :regress")
         _check_served(match["model"], wanted, model, version)
-        if end != ":predict":
-            raise Unsupported(f"{end[1:]} is not served yet: use :predict")
-        return Page.V1_PREDICT
+        return _V1_VERBS[end]
     if method != "GET":
         raise InvalidInput("malformed request: status and metadata are read with GET")
     _check_served(match["model"], wanted, model, version)

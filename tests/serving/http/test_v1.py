@@ -116,9 +116,9 @@ def test_every_spelling_of_the_path_predicts(path: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["classify", "regress"])
-def test_what_is_not_served_yet_says_so(verb: str) -> None:
-    answer = ask("POST", f"/v1/models/half_plus_two:{verb}", {"examples": []})
-    assert answer.status == 501
+def test_a_model_made_for_predict_says_so(verb: str) -> None:
+    answer = ask("POST", f"/v1/models/half_plus_two:{verb}", {"examples": [{}]})
+    assert answer.status == 400
     assert verb in answer.json["error"]
 
 
