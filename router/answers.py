@@ -39,6 +39,10 @@ def unknown_label(routes: ModelRoutes) -> str:
     return f"model {routes.model} has no such label; labels: {known}"
 
 
+def too_large(limit: int) -> str:
+    return f"the body is over the limit of {limit} bytes: send fewer rows at a time"
+
+
 def status(backends: tuple[Backend, ...]) -> str:
     """TensorFlow Serving's model status, newest version first as it lists them; versions are strings there."""
     ordered = sorted(backends, key=lambda b: b.version, reverse=True)

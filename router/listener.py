@@ -101,6 +101,8 @@ def _bounds(limits: Limits) -> dict[str, Any]:
             "max_headers_count": limits.headers,
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
+        # Plain health checkers, proxies and ab still speak HTTP/1.0, and some send no Host with it.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "teal"},
         "http2_protocol_options": {
             "max_concurrent_streams": STREAMS_PER_CONNECTION,
             "initial_stream_window_size": STREAM_WINDOW,

@@ -15,6 +15,7 @@ from typing import Any
 from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption
 from envoy.config.route.v3.route_components_pb2 import (
     DirectResponseAction,
+    HeaderMatcher,
     Route,
     RouteAction,
     RouteList,
@@ -22,6 +23,7 @@ from envoy.config.route.v3.route_components_pb2 import (
     WeightedCluster,
 )
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.v3.range_pb2 import Int64Range
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
@@ -32,6 +34,7 @@ from router.clusters import name_of
 from router.table import Backend, ModelRoutes
 
 LABEL_LIVE = "live"
+MOST_BYTES = 2**63 - 1  # what Envoy reads as a number
 GRACE_SECONDS = 1.0  # the worker's own 504 knows more than Envoy's, so it gets this long to come first
 
 
@@ -106,7 +109,7 @@ class _Model:
     """
 
     def __init__(self, routes: ModelRoutes, limits: Limits) -> None:
-        self.routes = routes
+        self.routes, self.limits = routes, limits
         self.model_header = [header(HEADER_MODEL, routes.model)]
         self.timeout = Duration()
         self.timeout.FromMilliseconds(round((limits.request_seconds + GRACE_SECONDS) * 1000))
@@ -117,6 +120,8 @@ class _Model:
 
     def v1(self, base: str) -> Iterable[Any]:
         backends, labels = self.routes.backends, self.routes.labels
+        for prefix in (f"{base}:", f"{base}/"):
+            yield self._too_large(prefix, self.limits.json_body)
         yield self._split(RouteMatch(prefix=f"{base}:"))
         for backend in backends:
             yield self._to(backend, _regex(self._pinned_v1(base, backend)))
@@ -133,6 +138,7 @@ class _Model:
         yield self._answer(RouteMatch(prefix=f"{base}/labels/"), 400, answers.unknown_label(self.routes))
 
     def v2(self, base: str) -> Iterable[Any]:
+        yield self._too_large(f"{base}/", self.limits.binary_body)
         yield self._split(RouteMatch(path=f"{base}/infer"))
         for backend in self.routes.backends:
             yield self._to(backend, RouteMatch(path_separated_prefix=f"{base}/versions/{backend.version}"))
@@ -187,6 +193,12 @@ class _Model:
 
     def _to(self, backend: Backend, match: Any) -> Any:
         return Route(match=match, route=self.actions[backend], response_headers_to_add=self.headers[backend])
+
+    def _too_large(self, prefix: str, limit: int) -> Any:
+        """What says that it is over the limit is refused here. A worker that refuses hangs up on a body still under
+        way, and Envoy, which is writing, then often sees the broken pipe first and tells the caller to try again."""
+        length = HeaderMatcher(name="content-length", range_match=Int64Range(start=limit + 1, end=MOST_BYTES))
+        return self._answer(RouteMatch(prefix=prefix, headers=[length]), 413, answers.too_large(limit))
 
     def _answer(self, match: Any, status: int, text: str) -> Any:
         return direct(match, status, text, self.model_header)

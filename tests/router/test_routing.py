@@ -199,9 +199,46 @@ def test_large_bodies_arrive_whole() -> None:
     async def story() -> None:
         async with gateway() as g:
             await g.router.publish(await three_models(g))
-            for size in (1 << 20, 24 << 20):
-                answer = await g.post("/v1/models/digits:predict", content=b"x" * size)
+            for path, size in (
+                ("/v1/models/digits:predict", 1 << 20),
+                ("/v1/models/digits:predict", LIMITS.json_body),
+                ("/v2/models/digits/infer", LIMITS.json_body + (8 << 20)),
+            ):
+                answer = await g.post(path, content=b"x" * size)
                 assert (answer.status_code, answer.json()["length"]) == (200, size)
+
+    asyncio.run(story())
+
+
+def test_a_body_said_to_be_over_the_limit_is_413_at_once_and_no_worker_hears_of_it() -> None:
+    async def story() -> None:
+        async with gateway() as g:
+            await g.router.publish(await three_models(g))
+            for path, limit in (
+                ("/v1/models/digits:predict", LIMITS.json_body),
+                ("/v1/models/digits/versions/2:predict", LIMITS.json_body),
+                ("/v2/models/digits/infer", LIMITS.binary_body),
+                ("/v2/models/digits/versions/1/infer", LIMITS.binary_body),
+            ):
+                head = f"POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: {limit + 1}\r\n\r\n"
+                said = await raw(g, head.encode() + b"x" * 1000)
+                assert said.startswith("HTTP/1.1 413"), said
+                assert "x-teal-model: digits\r\n" in said
+                assert f"over the limit of {limit} bytes" in said
+            assert all(w.seen == [] for w in g.workers)
+
+    asyncio.run(story())
+
+
+def test_http_1_0_is_spoken_with_and_without_a_host() -> None:
+    async def story() -> None:
+        async with gateway() as g:
+            await g.router.publish(await three_models(g))
+            for host in (b"", b"host: t\r\n"):
+                sent = b"POST /v1/models/digits:predict HTTP/1.0\r\ncontent-length: 2\r\n" + host + b"\r\n{}"
+                said = await raw(g, sent)
+                assert said.split()[1] == "200", said
+                assert "x-teal-version: 1" in said
 
     asyncio.run(story())
 
