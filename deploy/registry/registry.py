@@ -78,7 +78,7 @@ class Registry:
             reach("register.staging_made")
             made = self._prepare(spec_of.spec(place), place, name, progress)
             manifest = self._seal(place, made, progress)
-            return self._publish(place, made, manifest, name=name, source=str(source), actor=actor)
+            return self._publish(place, made, manifest, name=name, source=spec_of.place, actor=actor)
 
     def delete(self, name: str, version: int, *, actor: str = "unknown") -> Version:
         """Forget a version and remove its package when no other version shares it. Raises NotFound, and Conflict while
@@ -172,6 +172,11 @@ class _Sources:
         self._source = Path(text.removeprefix("file://")).expanduser().absolute()
         self._samples = None if samples is None else samples.expanduser().absolute()
         self._lineage = None if lineage is None else lineage.expanduser().absolute()
+
+    @property
+    def place(self) -> str:
+        """What is kept as the version's source: still right when it is read from another directory."""
+        return str(self._source)
 
     def check(self) -> None:
         for what, path in (("source", self._source), ("samples", self._samples), ("lineage", self._lineage)):

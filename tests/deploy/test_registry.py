@@ -40,6 +40,14 @@ def test_a_registered_version_is_a_verified_package_with_a_number_and_a_story(tm
     assert reg.manifest("m", 1).plan == "litert"
 
 
+def test_a_source_named_from_here_is_remembered_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reg, _, _ = registry(tmp_path / "home")
+    model = source(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert reg.register("m", model.name).source == str(model)
+    assert str(model) in reg.history("m")[0].reason
+
+
 def test_the_same_bytes_again_are_a_new_version_of_one_shared_package(tmp_path: Path) -> None:
     reg, _, _ = registry(tmp_path / "home")
     first, second = reg.register("m", source(tmp_path)), reg.register("m", source(tmp_path))
