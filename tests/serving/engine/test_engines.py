@@ -1,10 +1,12 @@
 """Both engines keep the same promises; they are asked the same questions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serving.engine import litert
 from serving.engine.base import Engine
 from serving.engine.litert import LitertEngine, bucket_for
 from serving.engine.tensorflow import TensorflowEngine
@@ -68,3 +70,48 @@ def test_strings_are_bytes_in_and_out(models: Path) -> None:
 def test_more_rows_than_the_biggest_bucket_are_a_callers_mistake() -> None:
     with pytest.raises(ValueError, match="split it first"):
         bucket_for(9, BUCKETS)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The interpreters that were made from here on."""
+    made: list[str] = []
+    interpreter = litert.Interpreter
+
+    def count(model_path: str, num_threads: int) -> litert.Interpreter:
+        made.append(model_path)
+        return interpreter(model_path=model_path, num_threads=num_threads)
+
+    monkeypatch.setattr(litert, "Interpreter", count)
+    return made
+
+
+def test_signatures_share_the_interpreter_of_a_bucket(models: Path, opened: list[str]) -> None:
+    engine = LitertEngine(models / "model.tflite", (DENSE, HALF), BUCKETS, 1)
+    for bucket in BUCKETS:
+        engine.warm(bucket)
+    assert len(opened) == len(BUCKETS)
+    for rows in (8, 3, 8):
+        np.testing.assert_allclose(engine.run("serving_default", {"image": IMAGE[:rows]})["scores"], SCORES[:rows])
+        assert engine.run("half", {"x": np.ones(rows, np.float32)})["y"].tolist() == [2.5] * rows
+    assert len(opened) == len(BUCKETS)
+
+
+def test_two_orders_of_one_signatures_tensors_do_not_change_each_others_shapes(
+    models: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = litert.entry
+    monkeypatch.setattr(litert, "entry", lambda interpreter, name: entry(interpreter, name.removesuffix(" again")))
+    without_output = replace(DENSE, name="serving_default again", outputs=())
+    twin = replace(DENSE, name="serving_default again again")
+    engine = LitertEngine(models / "model.tflite", (DENSE, without_output), (8,), 1)
+    assert len(opened) == 2
+    assert engine.run(without_output.name, {"image": IMAGE[:2]}) == {}
+    np.testing.assert_allclose(engine.run(DENSE.name, {"image": IMAGE})["scores"], SCORES)
+    assert len(opened) == 2
+    opened.clear()
+    monkeypatch.setattr(litert, "entry", lambda interpreter, name: entry(interpreter, DENSE.name))
+    engine = LitertEngine(models / "model.tflite", (DENSE, twin), (8,), 1)
+    for name in (DENSE.name, twin.name):
+        np.testing.assert_allclose(engine.run(name, {"image": IMAGE})["scores"], SCORES)
+    assert len(opened) == 1
