@@ -18,7 +18,7 @@ from contracts.clock import SystemClock
 from contracts.errors import DeadlineExceeded, Internal, TealError, Unavailable
 from contracts.prepare import PrepareSpec
 from serving.prepare.isolated import is_full_disk
-from serving.prepare.ports import Runtime
+from serving.prepare.ports import LitertRuntime, Runtime
 from serving.prepare.samples import brief
 from serving.prepare.stages import Watch
 from serving.prepare.steps import prepare
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     lines = Lines()
     watch = Watch(lines.stage, lambda sentence: _leave(lines, sentence))
     try:
-        prepared = prepare(spec, watch, SystemClock(), _open_runtime)
+        prepared = prepare(spec, watch, SystemClock(), _open_runtime, _open_litert)
     except BrokenPipeError:
         _log.warning("nobody reads the progress any more: preparing was given up")
         return 1
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> PrepareSpec:
     parser = argparse.ArgumentParser(prog="python -m serving.prepare", description="Turn a model into a package.")
-    parser.add_argument("--source", required=True, help="SavedModel directory, version directory or .keras file")
+    parser.add_argument("--source", required=True, help="SavedModel or version directory, .keras or .tflite file")
     parser.add_argument("--output", required=True, help="empty directory for the package")
     parser.add_argument("--samples", help=".npz or JSON file with sample inputs")
     parser.add_argument("--lineage", help="JSON file with where the model comes from")
@@ -88,6 +88,11 @@ def _open_runtime() -> Runtime:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     runtime: Runtime = importlib.import_module("serving.prepare.runtime").open_runtime()
+    return runtime
+
+
+def _open_litert() -> LitertRuntime:
+    runtime: LitertRuntime = importlib.import_module("serving.prepare.runtime_litert").open_runtime()
     return runtime
 
 

@@ -9,6 +9,32 @@ from serving.engine.base import Engine
 from serving.prepare.samples import Case, Monotonic
 
 
+class LitertRuntime(Protocol):
+    """TensorFlow Lite alone, apart from this process. What the file does to that process is raised as
+    isolated.DiedOrLate, what it refuses as RuntimeError. Close it at the end."""
+
+    versions: Mapping[str, str]
+
+    def signatures(self, litert_file: Path) -> tuple[Signature, ...]:
+        """What the file says it takes and gives. Raises Unsupported for a dtype that cannot be served."""
+
+    def reference(self, litert_file: Path, signatures: tuple[Signature, ...]) -> Engine:
+        """The file loaded, at whatever shapes come."""
+
+    def start_measuring(
+        self,
+        litert_file: Path,
+        signatures: tuple[Signature, ...],
+        cases: Mapping[str, tuple[Case, ...]],
+        monotonic: Monotonic,
+    ) -> None:
+        """As Runtime's."""
+
+    def result(self, seconds: float) -> Any: ...
+
+    def close(self) -> None: ...
+
+
 class Runtime(Protocol):
     """TensorFlow in this process and, apart from it, TensorFlow Lite. Close it at the end."""
 

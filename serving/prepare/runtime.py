@@ -12,14 +12,11 @@ import tensorflow as tf
 
 from contracts.signature import Signature
 from serving.engine.base import Engine
-from serving.engine.litert import LitertEngine
 from serving.engine.tensorflow import TensorflowEngine
 from serving.prepare import convert, keras_export
 from serving.prepare.isolated import Forked, Isolation
-from serving.prepare.measure import BATCH_SIZES, Measured, measure
+from serving.prepare.runtime_litert import THREADS, measure_litert
 from serving.prepare.samples import Case, Monotonic
-
-THREADS = 0  # as many as a worker takes by itself
 
 
 class TensorflowRuntime:
@@ -49,7 +46,7 @@ class TensorflowRuntime:
         cases: Mapping[str, tuple[Case, ...]],
         monotonic: Monotonic,
     ) -> None:
-        self._isolation.submit(_measure_litert, litert_file, signatures, cases, monotonic)
+        self._isolation.submit(measure_litert, litert_file, signatures, cases, monotonic)
 
     def result(self, seconds: float) -> Any:
         return self._isolation.result(seconds)
@@ -61,12 +58,3 @@ class TensorflowRuntime:
 def open_runtime() -> TensorflowRuntime:
     """Forks before anything of TensorFlow runs here: see Forked."""
     return TensorflowRuntime(Forked())
-
-
-def _measure_litert(
-    path: Path,
-    signatures: tuple[Signature, ...],
-    cases: Mapping[str, tuple[Case, ...]],
-    monotonic: Monotonic,
-) -> Measured:
-    return measure(LitertEngine(path, signatures, BATCH_SIZES, THREADS), signatures, cases, monotonic)

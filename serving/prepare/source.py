@@ -19,6 +19,8 @@ from serving.prepare.savedmodel import MODEL_FILE
 
 KIND_SAVED_MODEL = "saved_model"
 KIND_KERAS = "keras"
+KIND_TFLITE = "tflite"
+_TFLITE_MAGIC = b"TFL3"  # at byte 4: the file identifier of the flatbuffer
 MAX_FILES = 10_000  # of a SavedModel; ordinary ones have fewer than a hundred
 
 # What a SavedModel is made of. Anything else beside it (notes, logs, a .git) is not part of the model and stays out.
@@ -31,7 +33,7 @@ _VERSION = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True)
 class Source:
-    """A model as it came: one of the kinds above, and the SavedModel directory or the .keras file itself."""
+    """A model as it came: one of the kinds above, and the SavedModel directory or the file itself."""
 
     kind: str
     path: Path
@@ -39,7 +41,8 @@ class Source:
 
 def recognise(text: str) -> Source:
     """Find the model at `text`: a SavedModel directory, a TensorFlow Serving directory with numbered versions in it
-    (the highest is taken), or a .keras file. Raise NotFound or InvalidInput saying what was expected and what came."""
+    (the highest is taken), a .keras or a .tflite file. Raise NotFound or InvalidInput saying what was expected and what
+    came."""
     path = Path(text).expanduser()
     if not path.exists():
         raise NotFound(f"source {text}: no such file or directory")
@@ -55,14 +58,24 @@ def recognise(text: str) -> Source:
         raise Unsupported(
             f"source {text}: HDF5 models are not read: load it and save it again with model.export(…) or as .keras"
         )
-    if path.suffix == ".tflite":
-        raise Unsupported(f"source {text}: .tflite files are not read yet: register the SavedModel it was made from")
+    if path.suffix == ".tflite" or _has_magic(path):
+        if not _has_magic(path):
+            raise InvalidInput(
+                f"source {text}: expected a TensorFlow Lite file, got {path.stat().st_size} bytes of another kind: "
+                "is it still being written?"
+            )
+        return Source(KIND_TFLITE, path)
     if not zipfile.is_zipfile(path):
         raise InvalidInput(
-            f"source {text}: expected a SavedModel directory or a whole .keras file, got a file of "
+            f"source {text}: expected a SavedModel directory, a whole .keras or a .tflite file, got one of "
             f"{path.stat().st_size} bytes that is no zip archive: is it still being written?"
         )
     return Source(KIND_KERAS, path)
+
+
+def _has_magic(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(8)[4:] == _TFLITE_MAGIC
 
 
 def _saved_model_directory(path: Path, text: str) -> Path:

@@ -11,8 +11,9 @@ import pytest
 from contracts.clock import SystemClock
 from contracts.package import Manifest, read_manifest
 from contracts.prepare import PrepareSpec
+from serving.prepare.finish import Prepared
 from serving.prepare.isolated import Inline
-from serving.prepare.steps import Prepared, prepare
+from serving.prepare.steps import prepare
 
 MakeModel = Callable[[str], Path]
 
@@ -54,12 +55,16 @@ class Preparer:
             lambda stage, detail: self.told.append((stage, detail)),
             SystemClock(),
             self._open,
+            self._open_litert,
         )
         return read_manifest(self.output)
 
     def _open(self) -> Any:
         self.runtimes += 1
         return importlib.import_module("serving.prepare.runtime").TensorflowRuntime(Inline())
+
+    def _open_litert(self) -> Any:
+        return importlib.import_module("serving.prepare.runtime_litert").IsolatedLitert(Inline())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from contracts.package import MANIFEST, verify
 from contracts.signature import TensorSpec
 from serving.engine.opening import open_engine
 from serving.engine.samples import read_samples
-from serving.prepare import steps
+from serving.prepare import findings, finish, steps
 from tests.serving.prepare.conftest import MakeModel, Preparer
 
 pytestmark = pytest.mark.tensorflow
@@ -53,7 +53,7 @@ def test_the_packages_own_samples_get_tensorflows_answers_from_the_chosen_plan(
 
 def test_a_flipped_byte_in_any_kind_of_file_breaks_the_package(model: MakeModel, prepared: Preparer) -> None:
     prepared(model("dense"))
-    for path in (steps.LITERT_PATH, f"{steps.TENSORFLOW_PATH}/saved_model.pb", steps.SAMPLES_PATH):
+    for path in (findings.LITERT_PATH, f"{steps.TENSORFLOW_PATH}/saved_model.pb", finish.SAMPLES_PATH):
         file = prepared.output / path
         good = file.read_bytes()
         file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -90,7 +90,7 @@ def test_a_text_model_runs_on_tensorflow_and_the_report_says_why(model: MakeMode
     assert "no built-in operation for" in litert.reason and "StringUpper" in litert.reason
     assert litert.path is None and not (prepared.output / "plans/litert").exists()
     assert manifest.signatures[0].batched
-    samples = read_samples(prepared.output / steps.SAMPLES_PATH)["serving_default"]
+    samples = read_samples(prepared.output / finish.SAMPLES_PATH)["serving_default"]
     assert samples.outputs["upper"][0] == samples.inputs["words"][0].upper()
 
 
@@ -157,7 +157,7 @@ def test_samples_and_lineage_travel_into_the_package(model: MakeModel, tmp_path:
     np.savez(tmp_path / "samples.npz", image=images)
     (tmp_path / "lineage.json").write_text(json.dumps({"training_run": "r1", "metrics": {"acc": 0.9}, "who": "me"}))
     manifest = prepared(model("dense"), tmp_path / "samples.npz", tmp_path / "lineage.json")
-    kept = read_samples(prepared.output / steps.SAMPLES_PATH)["serving_default"]
+    kept = read_samples(prepared.output / finish.SAMPLES_PATH)["serving_default"]
     np.testing.assert_array_equal(kept.inputs["image"], images)
     assert (manifest.lineage.training_run, manifest.lineage.notes) == ("r1", {"who": "me"})
     assert manifest.signatures[0].batched

@@ -35,7 +35,7 @@ def test_a_keras_file_is_told_by_its_content(tmp_path: Path) -> None:
     [
         ("model.keras", b"half a zip", "is it still being written"),
         ("model.h5", b"x", "HDF5 models are not read"),
-        ("model.tflite", b"x", "not read yet"),
+        ("model.tflite", b"x", "expected a TensorFlow Lite file, got 1 bytes"),
     ],
 )
 def test_other_files_are_named(name: str, content: bytes, words: str, tmp_path: Path) -> None:

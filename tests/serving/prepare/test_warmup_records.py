@@ -11,7 +11,7 @@ from contracts.errors import InvalidInput
 from contracts.signature import Signature, TensorSpec
 from serving.engine.base import NUMPY_DTYPES
 from serving.engine.samples import read_samples
-from serving.prepare import steps
+from serving.prepare import finish
 from serving.prepare.protos import message_class
 from serving.prepare.savedmodel import DTYPES
 from serving.prepare.tensorproto import TENSOR_MESSAGES, to_array
@@ -201,7 +201,7 @@ def test_the_warm_up_records_are_the_packages_samples(model: MakeModel, tmp_path
     images = np.linspace(0, 1, 5 * 64, dtype=np.float32).reshape(5, 64)
     records.write(copy, *[records.predict({"image": records.floats(image[None])}) for image in images])
     manifest = prepared(copy)
-    kept = read_samples(prepared.output / steps.SAMPLES_PATH)["serving_default"]
+    kept = read_samples(prepared.output / finish.SAMPLES_PATH)["serving_default"]
     np.testing.assert_array_equal(kept.inputs["image"], images)
     note = '5 warm-up records of the source fit and are the samples of "serving_default"'
     assert note in manifest.plan_report("tensorflow").reason
