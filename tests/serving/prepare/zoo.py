@@ -190,3 +190,61 @@ def keras_lambda(path: Path) -> None:
     """A .keras file whose layer is Python code."""
     layers = [tf.keras.Input((4,)), tf.keras.layers.Lambda(lambda x: x * 2)]
     tf.keras.Sequential(layers).save(path)
+
+
+def mobilenet(path: Path) -> None:
+    """The real architecture with random weights, at the smallest size Keras knows it in."""
+    tf.keras.utils.set_random_seed(2)
+    model = tf.keras.applications.MobileNetV2(weights=None, input_shape=(96, 96, 3), classes=10)
+    model.export(str(path), verbose=False)
+
+
+def keras_text(path: Path) -> None:
+    """Sentences in, a vocabulary inside, sentiment out."""
+    tf.keras.utils.set_random_seed(3)
+    layers = tf.keras.layers
+    words = layers.TextVectorization(output_sequence_length=6, vocabulary=["the", "quick", "brown", "fox", "lazy"])
+    sentences = tf.keras.Input((), dtype=tf.string, name="sentence")
+    embedded = layers.Embedding(10, 4)(words(sentences))
+    score = layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling1D()(embedded))
+    tf.keras.Model(sentences, score).export(str(path), verbose=False)
+
+
+def lstm(path: Path) -> None:
+    """Token sequences of any length through a recurrent layer."""
+    tf.keras.utils.set_random_seed(4)
+    layers = tf.keras.layers
+    tokens = tf.keras.Input((None,), dtype="int32", name="tokens")
+    state = layers.LSTM(8)(layers.Embedding(10, 6)(tokens))
+    tf.keras.Model(tokens, layers.Dense(3, activation="softmax")(state)).export(str(path), verbose=False)
+
+
+def many_dtypes(path: Path) -> None:
+    """64-bit integers that no float can hold, truth values, and half precision, in and out."""
+
+    def call(key: Any, keep: Any, half: Any) -> Any:
+        kept = tf.where(keep[:, None], half, tf.zeros_like(half))
+        return {"next": key + 9007199254740993, "dropped": tf.logical_not(keep), "kept": kept}
+
+    specs = tf.TensorSpec([None], tf.int64, "key"), tf.TensorSpec([None], tf.bool, "keep")
+    _save(path, call, *specs, tf.TensorSpec([None, 3], tf.float16, "half"))
+
+
+def tensorflow_1_several(path: Path) -> None:
+    """TensorFlow 1 with two signatures, one over a variable and one over texts."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        name = v1.placeholder(tf.string, [None], name="name")
+        weights = v1.get_variable("weights", initializer=np.eye(4, 3, dtype=np.float32), use_resource=True)
+        scores = tf.matmul(x, weights)
+        greeting = tf.strings.join([tf.constant("hello "), name])
+        session.run(v1.global_variables_initializer())
+        build, info = v1.saved_model.build_signature_def, v1.saved_model.build_tensor_info
+        signatures = {
+            "serving_default": build({"x": info(x)}, {"scores": info(scores)}, "tensorflow/serving/predict"),
+            "greet": build({"name": info(name)}, {"greeting": info(greeting)}, "tensorflow/serving/predict"),
+        }
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
