@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from contracts.errors import InvalidInput, Unsupported
 from contracts.limits import LIMITS
 from contracts.signature import DEFAULT_SIGNATURE, Signature
-from serving.codec import v1_examples
+from serving.codec import npy, v1_examples
 from serving.codec.bulk import THRESHOLD, read_nested, split_v1
 from serving.codec.columns import Column, is_b64, quoted, row_count
 from serving.codec.jsontext import depth_exceeds, parse_exact, parse_tolerant, reject_repeated_keys
@@ -63,6 +63,15 @@ class V1Codec:
             inputs = reader.columns_of(value["inputs"])
             return Predict(reader.signature, inputs, row_count(reader.signature, inputs), by_row=False)
         raise InvalidInput('expected "instances" (rows) or "inputs" (columns) in the request, got neither')
+
+    def read_npy(self, body: bytes) -> Predict:
+        """A body that is the only input of the default signature as numpy saves it; its answer has the row form where
+        rows are independent. Raises InvalidInput."""
+        reader = self._reader(DEFAULT_SIGNATURE)
+        if reader.only is None:
+            raise InvalidInput(f"a .npy body is a single array, and this signature takes {reader.listed()}: send JSON")
+        inputs = {reader.only.spec.name: npy.read(reader.only, body)}
+        return Predict(reader.signature, inputs, row_count(reader.signature, inputs), by_row=reader.signature.batched)
 
     def read_examples(self, body: bytes, method: v1_examples.Method) -> v1_examples.Examples:
         """A classify or regress body. Raises InvalidInput, also for a signature of another method."""
@@ -133,10 +142,10 @@ class _SignatureReader:
         if self.only is not None and not self._is_named(inputs):
             return {self.only.spec.name: self.only.read(inputs)}
         if type(inputs) is not dict:
-            raise InvalidInput(f'"inputs" must be an object with {self._listed()}')
+            raise InvalidInput(f'"inputs" must be an object with {self.listed()}')
         missing = [name for name in self.names if name not in inputs]
         if missing:
-            raise InvalidInput(f"input {quoted(missing[0])} is missing: expected {self._listed()}")
+            raise InvalidInput(f"input {quoted(missing[0])} is missing: expected {self.listed()}")
         extra = [value for name, value in inputs.items() if name not in self.names]
         if extra and depth_exceeds(extra, LIMITS.json_depth):
             raise InvalidInput(f"body is nested deeper than {LIMITS.json_depth}")
@@ -150,9 +159,9 @@ class _SignatureReader:
         for i, row in enumerate(instances):
             if type(row) is not dict or row.keys() != self.names:
                 got = ", ".join(quoted(k) for k in row) or "none" if type(row) is dict else "no object"
-                raise InvalidInput(f"row {i}: expected an object with exactly {self._listed()}, got {got}")
+                raise InvalidInput(f"row {i}: expected an object with exactly {self.listed()}, got {got}")
 
-    def _listed(self) -> str:
+    def listed(self) -> str:
         return "input " + ", ".join(quoted(name) for name in self.names)
 
 
@@ -182,6 +191,15 @@ def write(predict: Predict, outputs: Mapping[str, Array]) -> bytes:
     named = [(dump(name) + b":", name, array) for name, array in outputs.items()]
     lines = [b"{" + b",".join([key + _value(name, a[i, ...]) for key, name, a in named]) + b"}" for i in range(rows)]
     return b'{"predictions":[' + b",".join(lines) + b"]}"
+
+
+def write_npy(outputs: Mapping[str, Array]) -> bytes:
+    """The only output as numpy saves it. Raises InvalidInput when there are several, or none of numbers."""
+    if len(outputs) != 1:
+        listed = ", ".join(quoted(name) for name in outputs)
+        raise InvalidInput(f"a .npy answer is a single array, and this signature gives {listed}: ask for JSON")
+    name, array = next(iter(outputs.items()))
+    return npy.write(name, array)
 
 
 def _common_rows(outputs: Mapping[str, Array]) -> int:

@@ -17,10 +17,20 @@ from contracts.metrics import Outcome
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
-from serving.codec import v1, v1_examples, v2
+from serving.codec import npy, v1, v1_examples, v2
 from serving.http.answers import CLOSE, Answer, Header, error_answer, error_body
 from serving.http.errors import outcome_of, rejected_reason
-from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
+from serving.http.incoming import (
+    NPY,
+    ClientGone,
+    Head,
+    Receive,
+    read_body,
+    request_id,
+    seconds_allowed,
+    sends_npy,
+    wants_npy,
+)
 from serving.http.pages import Pages
 from serving.http.routes import PREDICTIONS, Page, WrongVerb, hot_paths, resolve
 from serving.state import Identity, Stage, State
@@ -32,6 +42,7 @@ _log = logging.getLogger(__name__)
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
 _JSON_LENGTH = v2.JSON_LENGTH.lower().encode()
 _METHODS = {Page.V1_CLASSIFY: v1_examples.Method.CLASSIFY, Page.V1_REGRESS: v1_examples.Method.REGRESS}
+_NPY_START = npy.START
 _SHORT_WAY_PAUSE = 0.05  # seconds; one request in that time finds out anew, at the price of a second decoding
 _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 
@@ -90,12 +101,17 @@ class App:
             deadline = started + seconds_allowed(head, self._limits)
             compute = served.batcher.compute_now
             if page is Page.V1_PREDICT:
-                predict = served.v1.read(body)
+                as_npy = body[:1] == _NPY_START
+                predict = served.v1.read_npy(body) if as_npy else served.v1.read(body)
                 outputs = compute(predict.signature, predict.inputs, predict.rows, deadline)
                 if outputs is None:
                     self._leave_short_way(started)
                     return None
-                rows, good = predict.rows, Answer(200, v1.write(predict, outputs))
+                rows = predict.rows
+                if as_npy and wants_npy(head):
+                    good = Answer(200, v1.write_npy(outputs), NPY)
+                else:
+                    good = Answer(200, v1.write(predict, outputs))
             else:
                 length = head.get(_JSON_LENGTH)
                 infer = served.v2.read(body) if length is None else served.v2.read_binary(body, length)
@@ -128,12 +144,18 @@ class App:
             served = self._ready()
             allowed = seconds_allowed(head, self._limits)
             binary = page is Page.V2_INFER and _JSON_LENGTH in head
-            limit = self._limits.binary_body if binary else self._limits.json_body
+            as_npy = page is Page.V1_PREDICT and sends_npy(head)
+            limit = self._limits.binary_body if binary or as_npy else self._limits.json_body
             body = await read_body(receive, head, limit, allowed)
             call = _Call(started + allowed, receive)
             if page is Page.V1_PREDICT:
-                predict = served.v1.read(body)
-                answer = Answer(200, v1.write(predict, await self._compute(served, predict, call)))
+                as_npy = as_npy or body[:1] == _NPY_START
+                predict = served.v1.read_npy(body) if as_npy else served.v1.read(body)
+                outputs = await self._compute(served, predict, call)
+                if as_npy and wants_npy(head):
+                    answer = Answer(200, v1.write_npy(outputs), NPY)
+                else:
+                    answer = Answer(200, v1.write(predict, outputs))
             elif page is not Page.V2_INFER:
                 examples = served.v1.read_examples(body, _METHODS[page])
                 answer = Answer(200, v1_examples.write(examples, await self._compute(served, examples, call)))
@@ -209,7 +231,7 @@ class App:
 
     def plain_head(self, head: Head, answer: Answer) -> bytes | None:
         """Status line and headers of an ordinary good answer in one piece; None when there is anything special."""
-        if answer.status != 200 or answer.headers or self._state.stage in _LEAVING:
+        if answer.status != 200 or answer.headers or answer.content_type == NPY or self._state.stage in _LEAVING:
             return None
         return self._plain % (request_id(head), len(answer.body))
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import os
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -15,9 +16,12 @@ from contracts.names import HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Head = Mapping[bytes, bytes]
 
+NPY = b"application/x-npy"
+
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
 _TIMEOUT_MS = HEADER_TIMEOUT_MS.encode()
 _LONGEST_ID = 128
+_QUALITY = re.compile(rb"[01](\.\d{0,3})?")
 _WINDOWS = {b"gzip": 31, b"deflate": 15}  # zlib's word for the wrapping of either; HTTP's deflate is zlib's format
 _unique = itertools.count()
 _prefix = os.urandom(8).hex()
@@ -51,6 +55,22 @@ def seconds_allowed(head: Head, limits: Limits) -> float:
     if milliseconds <= 0:
         raise DeadlineExceeded("the request's time was over when it arrived")
     return min(milliseconds / 1000.0, limits.request_seconds)
+
+
+def sends_npy(head: Head) -> bool:
+    """Whether the body is declared to be an array as numpy saves it."""
+    return head.get(b"content-type", b"").split(b";")[0].strip().lower() == NPY
+
+
+def wants_npy(head: Head) -> bool:
+    """Whether the caller asks for the answer as numpy saves arrays, and does not like JSON better."""
+    liking = {NPY: 0.0, b"application/json": 0.0}
+    for entry in head.get(b"accept", b"").split(b","):
+        kind, *parameters = [part.strip().lower() for part in entry.split(b";")]
+        quality = next((p[2:] for p in parameters if p.startswith(b"q=")), b"1")
+        if kind in liking and _QUALITY.fullmatch(quality):
+            liking[kind] = float(quality)
+    return liking[NPY] > 0 and liking[NPY] >= liking[b"application/json"]
 
 
 async def read_body(receive: Receive, head: Head, limit: int, seconds: float) -> bytes:

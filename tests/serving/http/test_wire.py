@@ -1,6 +1,7 @@
 """The short way answers like the ASGI way and leaves the connection as HTTP/1.1 wants it: bytes in, bytes out."""
 
 import asyncio
+import io
 import json
 import socket
 import struct
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serving.http.app import App
@@ -150,6 +152,22 @@ def test_a_small_binary_tensor_takes_the_short_way_too(tmp_path: Path) -> None:
                     assert reply.body[start:] == struct.pack("<2f", 2.5, 3)
             wire.send(request([1.0]))
             assert (await wire.reply()).body == b'{"predictions":[2.5]}'
+        assert served.asgi_calls == []
+
+    told(tmp_path, story)
+
+
+def test_a_small_array_takes_the_short_way_too(tmp_path: Path) -> None:
+    async def story(served: Served) -> None:
+        file = io.BytesIO()
+        np.save(file, np.array([1, 2], np.float32))
+        async with served.connection() as wire:
+            wire.send(request(file.getvalue(), "Content-Type: application/x-npy"))
+            assert (await wire.reply()).body == b'{"predictions":[2.5,3.0]}'
+            wire.send(request(file.getvalue(), "Content-Type: application/x-npy", "Accept: application/x-npy"))
+            reply = await wire.reply()
+            assert reply.headers["content-type"] == "application/x-npy"
+            assert np.load(io.BytesIO(reply.body)).tolist() == [2.5, 3.0]
         assert served.asgi_calls == []
 
     told(tmp_path, story)
