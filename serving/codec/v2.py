@@ -40,7 +40,7 @@ _REQUEST_KEYS = frozenset({"id", "parameters", "inputs", "outputs"})
 
 class Infer(NamedTuple):
     """An infer request, ready to compute. `wanted` is None when the caller wants every output; `binary` are the outputs
-    to be answered as binary data."""
+    to be answered as binary data; `timeout` is the caller's own, in seconds, None for none."""
 
     signature: Signature
     inputs: dict[str, Array]
@@ -48,6 +48,7 @@ class Infer(NamedTuple):
     id: str | None
     wanted: tuple[str, ...] | None
     binary: frozenset[str] = frozenset()
+    timeout: float | None = None
 
 
 def default_signature(signatures: tuple[Signature, ...]) -> Signature:
@@ -109,11 +110,13 @@ class V2Codec:
         if request_id is not None and type(request_id) is not str:
             raise InvalidInput('"id" must be text')
         _check_extras(value)
+        parameters = value.get("parameters", {})
+        timeout = _read_schedule(parameters)
         inputs = self._read_inputs(value.get("inputs"), blobs)
         rows = row_count(self.signature, inputs)
-        all_binary = _flag(value.get("parameters", {}), "binary_data_output", default=False)
+        all_binary = _flag(parameters, "binary_data_output", default=False)
         wanted, binary = self._read_wanted(value.get("outputs"), all_binary)
-        return Infer(self.signature, inputs, rows, request_id, wanted, binary)
+        return Infer(self.signature, inputs, rows, request_id, wanted, binary, timeout)
 
     def _read_plain(self, body: bytes, value: dict[str, Any]) -> dict[str, Array] | None:
         """The quick way for a body that is one tensor of numbers and nothing else; None for the careful way."""
@@ -165,6 +168,18 @@ class V2Codec:
                 raise InvalidInput(f"output {quoted(name)} stands twice in the request")
             wanted[name] = _flag(entry.get("parameters", {}), "binary_data", default=all_binary)
         return tuple(wanted), frozenset([name for name, binary in wanted.items() if binary])
+
+
+def _read_schedule(parameters: dict[str, Any]) -> float | None:
+    """The `timeout` in seconds; it is sent in microseconds, and 0 is none. `priority` is checked only: one queue serves
+    all callers in turn. Raises InvalidInput, also for names that Triton keeps to itself."""
+    numbers = {name: parameters.get(name, 0) for name in ("timeout", "priority")}
+    for name, number in numbers.items():
+        if type(number) is not int or not 0 <= number < 2**64:
+            raise InvalidInput(f'parameter "{name}" must be a whole number from 0 to 2^64-1')
+    if (kept := next((name for name in parameters if name.startswith("triton_")), None)) is not None:
+        raise InvalidInput(f'parameter {quoted(kept)} begins with "triton_", which no caller may use')
+    return numbers["timeout"] / 1e6 or None
 
 
 def _flag(parameters: Any, name: str, *, default: bool) -> bool:

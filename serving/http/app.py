@@ -115,6 +115,8 @@ class App:
             else:
                 length = head.get(_JSON_LENGTH)
                 infer = served.v2.read(body) if length is None else served.v2.read_binary(body, length)
+                if infer.timeout is not None:
+                    deadline = min(deadline, started + infer.timeout)
                 outputs = compute(infer.signature, infer.inputs, infer.rows, deadline)
                 if outputs is None:
                     self._leave_short_way(started)
@@ -161,6 +163,8 @@ class App:
                 answer = Answer(200, v1_examples.write(examples, await self._compute(served, examples, call)))
             else:
                 infer = served.v2.read_binary(body, head[_JSON_LENGTH]) if binary else served.v2.read(body)
+                if infer.timeout is not None:
+                    call = call.within(started + infer.timeout)
                 outputs = await self._compute(served, infer, call)
                 if infer.binary:
                     answer = self._binary_answer(infer, outputs)
@@ -259,6 +263,10 @@ class _Call(NamedTuple):
 
     deadline: float
     receive: Receive
+
+    def within(self, deadline: float) -> "_Call":
+        """The same call with a deadline that may be nearer and never farther."""
+        return self._replace(deadline=min(self.deadline, deadline))
 
 
 async def _leave_with(receive: Receive, future: "asyncio.Future[Outputs]") -> None:
