@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from contracts.clock import SystemClock
 from contracts.errors import InvalidInput
 from contracts.package import Manifest, read_manifest, verify
 from contracts.prepare import PrepareSpec
@@ -15,6 +16,8 @@ from contracts.signature import TensorSpec
 from serving.engine.opening import open_engine
 from serving.engine.samples import read_samples
 from serving.prepare import finish
+from serving.prepare.isolated import DiedOrLate
+from serving.prepare.steps import prepare
 from tests.serving.prepare.conftest import MakeModel, Preparer
 from tests.serving.prepare.test_process import finish as lines_of
 from tests.serving.prepare.test_process import start
@@ -111,6 +114,36 @@ def test_a_file_cut_short_is_refused_and_nothing_is_left(keep: float, files: Any
     lines = lines_of(start(PrepareSpec(str(tmp_path / "cut.tflite"), str(output))))
     assert lines[-1]["error"]["code"] == "invalid_input"
     assert list(output.iterdir()) == []
+
+
+def test_a_file_that_ends_the_process_that_reads_it_is_refused(tmp_path: Path) -> None:
+    class Deadly:
+        versions: ClassVar[dict[str, str]] = {"litert": "2"}
+        closed = False
+
+        def signatures(self, litert_file: Path) -> Any:
+            raise DiedOrLate("ended its process (SIGSEGV)")
+
+        def close(self) -> None:
+            self.closed = True
+
+    runtime: Any = Deadly()
+    (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    spec = PrepareSpec(str(tmp_path / "m.tflite"), str(tmp_path / "package"))
+    with pytest.raises(InvalidInput, match=r"LiteRT does not run it: ended its process \(SIGSEGV\)"):
+        prepare(spec, lambda _stage, _detail: None, SystemClock(), pytest.fail, lambda: runtime)
+    assert runtime.closed
+    assert list((tmp_path / "package").iterdir()) == []
+
+
+def test_texts_go_in_and_out_of_a_file(zoo: Any, tmp_path: Path, prepared: Preparer) -> None:
+    tf = zoo.tf
+    zoo._save(tmp_path / "m", lambda words: {"column": words[:, None]}, tf.TensorSpec([None], tf.string, "words"))
+    (tmp_path / "m.tflite").write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "m")).convert())
+    manifest = prepared(tmp_path / "m.tflite")
+    assert manifest.signatures[0].batched, manifest.plans
+    answer = answer_of(prepared, manifest, words=np.array([b"a", b"\xff\0b", b""], object))
+    assert answer["column"].tolist() == [[b"a"], [b"\xff\0b"], [b""]]
 
 
 def test_preparing_a_file_imports_no_tensorflow(files: Any, tmp_path: Path) -> None:
