@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PrepareSpec:
-    """source   SavedModel directory or .keras file
+    """source   SavedModel directory, .keras or .tflite file
     output   empty directory for the package
     samples  optional .npz or JSON file with sample inputs
     lineage  optional JSON file; see contracts.package.Lineage"""
