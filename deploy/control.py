@@ -33,7 +33,7 @@ from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.scrape import WorkerScrape
 from deploy.settings import Settings, from_environment
-from deploy.store.database import sqlite_url
+from deploy.store.at_home import open_store
 from deploy.store.store import Store
 from deploy.telemetry import Observed, Telemetry
 from router import bootstrap
@@ -78,7 +78,7 @@ class _Plane:
     async def run(self, listener: socket.socket) -> None:
         """Come up, serve until told to stop, and leave."""
         stop = _stop_signals()
-        store = Store(self._settings.state_url or sqlite_url(self._home.state))
+        store = open_store(self._home, self._settings.state_url)
         try:
             await asyncio.to_thread(store.check)
             self._check_port(store)

@@ -60,7 +60,8 @@ def reader(target: Target) -> "Reader":
     gateway = running(target)
     if gateway is not None:
         return gateway
-    return LocalHome(target.home) if (target.home / "state.db").exists() else NoHome(target.home)
+    # Not by its state: that may be elsewhere (TEAL_STATE_URL), or lost, which is not the same as nothing.
+    return LocalHome(target.home) if (target.home / "packages").is_dir() else NoHome(target.home)
 
 
 def home(target: Target) -> "LocalHome":

@@ -16,8 +16,7 @@ from deploy.client import operator
 from deploy.home import Home
 from deploy.registry.registry import Registry
 from deploy.settings import from_environment
-from deploy.store.database import sqlite_url
-from deploy.store.store import Store
+from deploy.store.at_home import open_store
 from deploy.views import event_view, model_view, status_view, version_view
 
 Progress = Callable[[str, str], None]
@@ -28,7 +27,7 @@ class LocalHome:
 
     def __init__(self, path: Path) -> None:
         self.home = Home(path)
-        self._store = Store(from_environment(os.environ).state_url or sqlite_url(self.home.state))
+        self._store = open_store(self.home, from_environment(os.environ).state_url)
         self._registry = Registry(self.home, self._store)
 
     def __enter__(self) -> Self:

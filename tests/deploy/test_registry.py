@@ -8,6 +8,9 @@ import pytest
 from contracts.errors import Conflict, Internal, InvalidInput, NotFound, TealError, Unavailable
 from contracts.package import verify
 from deploy.failpoints import FAILPOINTS
+from deploy.home import Home
+from deploy.store.at_home import open_store
+from deploy.store.database import StateUnusable
 from tests.deploy.shelf import canary, child, registry, source
 
 REGISTERING = [name for name in FAILPOINTS if name.startswith("register.")]
@@ -220,3 +223,26 @@ def test_reading_names_what_is_there(tmp_path: Path) -> None:
     assert reg.models() == ("m",)
     with pytest.raises(NotFound, match="registered: m"):
         reg.history("other")
+
+
+@pytest.mark.parametrize("loss", ["gone", "emptied"])
+def test_a_home_that_lost_its_state_is_refused_and_keeps_its_packages(tmp_path: Path, loss: str) -> None:
+    reg, store, home = registry(tmp_path / "home")
+    made = reg.register("m", source(tmp_path))
+    store.close()
+    home.state.unlink()
+    if loss == "emptied":
+        home.state.touch()
+    with pytest.raises(StateUnusable, match=r"state\.db is missing.*packages.*\(1\).*backup"):
+        open_store(Home(home.path), None)
+    assert shelf(home.path) == {made.digest}
+
+
+def test_a_home_that_knows_its_packages_or_has_none_opens(tmp_path: Path) -> None:
+    open_store(Home(tmp_path / "home"), None).close()
+    reg, store, home = registry(tmp_path / "home")
+    reg.register("m", source(tmp_path))
+    store.close()
+    again = open_store(home, None)
+    assert again.model_names() == ("m",)
+    again.close()
