@@ -18,7 +18,7 @@ from deploy.cli.options import DEFAULT_HOME, AsJson, Home, Model, OptionalModel,
 def register(
     model: Model,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="SavedModel directory or .keras file.", show_default=False)
+        str, typer.Argument(metavar="SOURCE", help="SavedModel directory, .keras or .tflite file.", show_default=False)
     ],
     *,
     samples: Annotated[

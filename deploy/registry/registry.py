@@ -166,7 +166,7 @@ class _Sources:
         text = str(source)
         if "://" in text and not text.startswith("file://"):
             raise InvalidInput(
-                f"source {text[:200]!r} is not supported: expected a SavedModel directory or a .keras file "
+                f"source {text[:200]!r} is not supported: expected a SavedModel directory, a .keras or a .tflite file "
                 "on this machine"
             )
         self._source = Path(text.removeprefix("file://")).expanduser().absolute()
