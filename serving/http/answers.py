@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from contracts.errors import TealError, TooLarge, Unavailable
+from contracts.errors import TealError, Unavailable
 from serving.codec.render import dump
 from serving.http.errors import status_of
 
@@ -21,12 +21,14 @@ class Answer(NamedTuple):
 
 
 def error_answer(error: TealError) -> Answer:
-    """The answer for an error of the tree, in the one form both protocols use."""
+    """The answer for an error of the tree, in the one form both protocols use.
+
+    A body that is too large does not close the connection: the server reads on and drops what comes, until the sender
+    has seen the answer. Hanging up on a sender who still writes costs him the answer, and Envoy would call it a death.
+    """
     headers: tuple[Header, ...] = ()
     if isinstance(error, Unavailable):
         headers = ((b"retry-after", b"%d" % max(1, round(error.retry_after))),)
-    elif isinstance(error, TooLarge):
-        headers = (CLOSE,)  # the rest of the body is not read, so nothing can follow it
     return Answer(status_of(error), error_body(error.message), headers=headers)
 
 

@@ -1,5 +1,6 @@
 """Bad input of every kind: a clear error that names what was expected and what came, and nobody else notices."""
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -98,6 +99,22 @@ def _post_large(gateway: Gateway, size: int) -> int:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as wire:
         head = f"POST /v1/models/digits:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n"
         wire.sendall(head.encode())
+        return int(wire.recv(4096).split()[1])
+
+
+def test_a_body_without_a_length_is_413_however_far_past_the_limit_it_runs(shared: Gateway) -> None:
+    assert [_post_endless(shared, 40 * 1024 * 1024) for _ in range(4)] == [413] * 4
+    assert shared.predict({"instances": [ROW]}).status == 200
+
+
+def _post_endless(gateway: Gateway, most: int) -> int:
+    """Chunk after chunk until the gateway has had enough; then what it said."""
+    piece = b"10000\r\n" + b"1," * 0x8000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as wire:
+        wire.sendall(b"POST /v1/models/digits:predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):  # the answer comes first, then the connection ends
+            for _ in range(most // 0x10000):
+                wire.sendall(piece)
         return int(wire.recv(4096).split()[1])
 
 
