@@ -144,7 +144,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass
+        log.debug("prepare %d and its children had ended by themselves", process.pid)
     except PermissionError:
         log.warning("cannot end prepare %d and its children", process.pid)
     process.wait()
