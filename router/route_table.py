@@ -87,6 +87,8 @@ def _frame(everyone_ready: bool, mark: str) -> Any:
         "domains": ["*"],
         "retry_policy": _retries(),
         "request_body_buffer_limit": RETRY_BODY_BYTES,
+        # x-envoy-attempt-count tells a worker that a request was tried elsewhere before. A caller's own is dropped.
+        "include_request_attempt_count": True,
         "matcher": {
             "matcher_list": {
                 "matchers": [
