@@ -13,7 +13,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 DEBIAN := prometheus:prometheus promtool:prometheus curl:curl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e bench fmt lock docs debian clean
+.PHONY: help run test check e2e bench fmt lock docs protos debian clean
 
 help: ## this list
 	@echo "Teal: a model-serving gateway with blue/green deployment"
@@ -44,6 +44,10 @@ fmt: $(DEV_STAMP) ## format and repair what ruff can repair
 
 docs: $(DEV_STAMP) ## write the generated pages again: docs/cli.md, docs/limits.md, docs/metrics.md
 	$(BIN)/python -m deploy.cli.reference docs
+
+protos: $(DEV_STAMP) ## compile contracts/protos again after editing it
+	$(BIN)/python -m grpc_tools.protoc --proto_path contracts/protos --include_imports \
+	    --descriptor_set_out contracts/protos/teal.binpb $(sort $(wildcard contracts/protos/*.proto))
 
 lock: $(DEV_STAMP) ## resolve the dependencies again into the two lock files
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --custom-compile-command "make lock" \
