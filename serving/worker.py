@@ -18,13 +18,12 @@ from contracts.limits import LIMITS
 from contracts.package import Manifest, verify
 from contracts.worker import EXIT_BAD_PACKAGE, EXIT_CRASHED, EXIT_DRAINED, WorkerSpec
 from serving.batching.batcher import MicroBatcher
-from serving.codec.v1 import V1Codec
-from serving.codec.v2 import V2Codec
 from serving.engine.base import Engine
 from serving.engine.opening import open_engine
 from serving.engine.samples import read_samples
 from serving.engine.thread import EngineThread
 from serving.http.app import App, Served
+from serving.http.dialects import Dialects
 from serving.http.pages import Pages
 from serving.listen import Listener
 from serving.server import WorkerServer
@@ -148,7 +147,7 @@ class Worker:
 
     def _serve(self, manifest: Manifest, batcher: MicroBatcher) -> None:
         self._pages.manifest = manifest
-        self._app.served = Served(V1Codec(manifest.signatures), V2Codec(manifest.signatures), batcher)
+        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS), batcher)
         gc.collect()
         gc.freeze()  # what is loaded stays; the collector need not look at it again between requests
         self._telemetry.loaded(manifest.plan, _process_age(), batcher)

@@ -9,6 +9,7 @@ from serving.http.errors import status_of
 Header = tuple[bytes, bytes]
 
 CLOSE: Header = (b"connection", b"close")
+JSON = b"application/json"
 
 
 class Answer(NamedTuple):
@@ -16,7 +17,7 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
-    content_type: bytes = b"application/json"
+    content_type: bytes = JSON
     headers: tuple[Header, ...] = ()
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from contracts.clock import Clock
 from contracts.errors import Internal, TealError, Unavailable
@@ -17,20 +17,10 @@ from contracts.metrics import Outcome
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
-from serving.codec import npy, v1, v1_examples, v2
-from serving.http.answers import CLOSE, Answer, Header, error_answer, error_body
+from serving.http.answers import CLOSE, JSON, Answer, Header, error_answer, error_body
+from serving.http.dialects import Dialects, Reading
 from serving.http.errors import outcome_of, rejected_reason
-from serving.http.incoming import (
-    NPY,
-    ClientGone,
-    Head,
-    Receive,
-    read_body,
-    request_id,
-    seconds_allowed,
-    sends_npy,
-    wants_npy,
-)
+from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
 from serving.http.pages import Pages
 from serving.http.routes import PREDICTIONS, Page, WrongVerb, hot_paths, resolve
 from serving.state import Identity, Stage, State
@@ -40,9 +30,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
-_JSON_LENGTH = v2.JSON_LENGTH.lower().encode()
-_METHODS = {Page.V1_CLASSIFY: v1_examples.Method.CLASSIFY, Page.V1_REGRESS: v1_examples.Method.REGRESS}
-_NPY_START = npy.START
 _SHORT_WAY_PAUSE = 0.05  # seconds; one request in that time finds out anew, at the price of a second decoding
 _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 
@@ -51,8 +38,7 @@ _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 class Served:
     """A loaded, warm model: what predictions need."""
 
-    v1: v1.V1Codec
-    v2: v2.V2Codec
+    dialects: Dialects
     batcher: MicroBatcher
 
 
@@ -81,7 +67,7 @@ class App:
         )
 
         plain = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._headers)]
-        plain += [_REQUEST_ID + b": %b", b"content-type: application/json", b"content-length: %d", b"", b""]
+        plain += [_REQUEST_ID + b": %b", b"content-type: " + JSON, b"content-length: %d", b"", b""]
         self._plain = b"\r\n".join(plain)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -99,77 +85,35 @@ class App:
         try:
             served = self._ready()
             deadline = started + seconds_allowed(head, self._limits)
-            compute = served.batcher.compute_now
-            if page is Page.V1_PREDICT:
-                as_npy = body[:1] == _NPY_START
-                predict = served.v1.read_npy(body) if as_npy else served.v1.read(body)
-                outputs = compute(predict.signature, predict.inputs, predict.rows, deadline)
-                if outputs is None:
-                    self._leave_short_way(started)
-                    return None
-                rows = predict.rows
-                if as_npy and wants_npy(head):
-                    good = Answer(200, v1.write_npy(outputs), NPY)
-                else:
-                    good = Answer(200, v1.write(predict, outputs))
-            else:
-                length = head.get(_JSON_LENGTH)
-                infer = served.v2.read(body) if length is None else served.v2.read_binary(body, length)
-                if infer.timeout is not None:
-                    deadline = min(deadline, started + infer.timeout)
-                outputs = compute(infer.signature, infer.inputs, infer.rows, deadline)
-                if outputs is None:
-                    self._leave_short_way(started)
-                    return None
-                rows = infer.rows
-                if infer.binary:
-                    good = self._binary_answer(infer, outputs)
-                else:
-                    good = Answer(200, v2.write(self._identity.model, self._version, infer, outputs))
+            reading = served.dialects.spoken(page, head).read(head, body)
+            if reading.timeout is not None:
+                deadline = min(deadline, started + reading.timeout)
+            outputs = served.batcher.compute_now(reading.signature, reading.inputs, reading.rows, deadline)
+            if outputs is None:
+                # This model's runs are worth waiting for, or one is under way: do not decode twice for a while.
+                self.short_way_from = started + _SHORT_WAY_PAUSE
+                return None
+            good = reading.answer(outputs)
         except TealError as error:
             answer = self._refusal(error)
         except Exception as error:
             answer = self._surprise(error)
         else:
-            self._telemetry.answered_well(rows, self.now() - started)
+            self._telemetry.answered_well(reading.rows, self.now() - started)
             return good
         self._telemetry.answered(outcome_of(answer.status), self.now() - started)
         return answer
-
-    def _leave_short_way(self, now: float) -> None:
-        """This model's runs are worth waiting for, or one is under way: do not decode requests twice for a while."""
-        self.short_way_from = now + _SHORT_WAY_PAUSE
 
     async def _predict(self, page: Page, head: Head, receive: Receive, send: Send) -> None:
         started = self._clock.monotonic()
         try:
             served = self._ready()
             allowed = seconds_allowed(head, self._limits)
-            binary = page is Page.V2_INFER and _JSON_LENGTH in head
-            as_npy = page is Page.V1_PREDICT and sends_npy(head)
-            limit = self._limits.binary_body if binary or as_npy else self._limits.json_body
-            body = await read_body(receive, head, limit, allowed)
-            call = _Call(started + allowed, receive)
-            if page is Page.V1_PREDICT:
-                as_npy = as_npy or body[:1] == _NPY_START
-                predict = served.v1.read_npy(body) if as_npy else served.v1.read(body)
-                outputs = await self._compute(served, predict, call)
-                if as_npy and wants_npy(head):
-                    answer = Answer(200, v1.write_npy(outputs), NPY)
-                else:
-                    answer = Answer(200, v1.write(predict, outputs))
-            elif page is not Page.V2_INFER:
-                examples = served.v1.read_examples(body, _METHODS[page])
-                answer = Answer(200, v1_examples.write(examples, await self._compute(served, examples, call)))
-            else:
-                infer = served.v2.read_binary(body, head[_JSON_LENGTH]) if binary else served.v2.read(body)
-                if infer.timeout is not None:
-                    call = call.within(started + infer.timeout)
-                outputs = await self._compute(served, infer, call)
-                if infer.binary:
-                    answer = self._binary_answer(infer, outputs)
-                else:
-                    answer = Answer(200, v2.write(self._identity.model, self._version, infer, outputs))
+            dialect = served.dialects.spoken(page, head)
+            reading = dialect.read(head, await read_body(receive, head, dialect.body_limit, allowed))
+            if reading.timeout is not None:
+                allowed = min(allowed, reading.timeout)
+            answer = reading.answer(await self._compute(served.batcher, reading, started + allowed, receive))
         except ClientGone:
             self._telemetry.answered(Outcome.CANCELLED, self._clock.monotonic() - started)
             return
@@ -180,17 +124,14 @@ class App:
         self._telemetry.answered(outcome_of(answer.status), self._clock.monotonic() - started)
         await self._send(send, head, answer)
 
-    async def _compute(
-        self, served: Served, request: "v1.Predict | v1_examples.Examples | v2.Infer", call: "_Call"
-    ) -> Outputs:
+    async def _compute(self, batcher: MicroBatcher, reading: Reading, deadline: float, receive: Receive) -> Outputs:
         """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue."""
-        self._telemetry.rows += request.rows
-        batcher = served.batcher
-        outputs = batcher.compute_now(request.signature, request.inputs, request.rows, call.deadline)
+        self._telemetry.rows += reading.rows
+        outputs = batcher.compute_now(reading.signature, reading.inputs, reading.rows, deadline)
         if outputs is not None:
             return outputs
-        future = batcher.submit(request.signature, request.inputs, request.rows, call.deadline)
-        watcher = asyncio.get_running_loop().create_task(_leave_with(call.receive, future))
+        future = batcher.submit(reading.signature, reading.inputs, reading.rows, deadline)
+        watcher = asyncio.get_running_loop().create_task(_leave_with(receive, future))
         try:
             return await future
         except asyncio.CancelledError:
@@ -199,10 +140,6 @@ class App:
             raise
         finally:
             watcher.cancel()
-
-    def _binary_answer(self, infer: v2.Infer, outputs: Outputs) -> Answer:
-        body, length = v2.write_binary(self._identity.model, self._version, infer, outputs)
-        return Answer(200, body, b"application/octet-stream", ((_JSON_LENGTH, b"%d" % length),))
 
     def _surprise(self, error: Exception) -> Answer:
         _log.error("a prediction failed in a way nobody foresaw", exc_info=error)
@@ -235,7 +172,7 @@ class App:
 
     def plain_head(self, head: Head, answer: Answer) -> bytes | None:
         """Status line and headers of an ordinary good answer in one piece; None when there is anything special."""
-        if answer.status != 200 or answer.headers or answer.content_type == NPY or self._state.stage in _LEAVING:
+        if answer.status != 200 or answer.headers or answer.content_type != JSON or self._state.stage in _LEAVING:
             return None
         return self._plain % (request_id(head), len(answer.body))
 
@@ -256,17 +193,6 @@ class App:
         headers = self.headers_of(head, answer)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
-
-
-class _Call(NamedTuple):
-    """The caller's side of a request: until when, and where news of the caller comes from."""
-
-    deadline: float
-    receive: Receive
-
-    def within(self, deadline: float) -> "_Call":
-        """The same call with a deadline that may be nearer and never farther."""
-        return self._replace(deadline=min(self.deadline, deadline))
 
 
 async def _leave_with(receive: Receive, future: "asyncio.Future[Outputs]") -> None:

@@ -13,11 +13,10 @@ from contracts.names import Color
 from contracts.package import Lineage, Manifest
 from contracts.signature import Signature
 from serving.batching.batcher import MicroBatcher
-from serving.codec.v1 import V1Codec
-from serving.codec.v2 import V2Codec
 from serving.engine.base import Engine
 from serving.engine.thread import EngineThread
 from serving.http.app import App, Served
+from serving.http.dialects import Dialects
 from serving.http.pages import Pages
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
@@ -120,7 +119,7 @@ async def serving(
     batcher.start()
     if loaded:
         pages.manifest = manifest(signatures)
-        app.served = Served(V1Codec(signatures), V2Codec(signatures), batcher)
+        app.served = Served(Dialects(IDENTITY, signatures, limits), batcher)
         state.move(Stage.READY, "serving")
     try:
         yield Client(app, state, telemetry)
