@@ -1,0 +1,129 @@
+"""Does the candidate fail more often than the live version? Evidence that may be looked at any time, and stopped on.
+
+Each process multiplies, block by block, how much better one relative risk explains who failed than another does. Under
+its null hypothesis it exceeds 1/alpha with probability at most alpha, ever, for any traffic, any weights that were
+chosen before the block, and any shared rise and fall of the failure rate (Ville's inequality). Source: Lindon and Malek,
+Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2011.03567; Lindon and Kallus, arXiv 2410.09282.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from deploy.evidence.blocks import Block
+from deploy.evidence.logs import NONE, log_mean
+
+HARM = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+"""Relative risks that count as harm, each as likely as the others before anything is seen."""
+SAFE = (0.5, 0.75, 1.0)
+"""Relative risks of a candidate that is no worse."""
+_SMALLEST, _BIGGEST, _STEPS = 0.05, 20.0, 61  # the grid on which an interval is searched
+_RARE = 0.1  # share of bad units in the smaller arm up to which failures are rare events
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Evidence so far: one log-likelihood ratio per relative risk of HARM against 1, and of SAFE against `margin`.
+
+    margin      the relative risk the plan tolerates
+    dispersion  how much more failures vary than independent ones would; 1 when units are independent. Evidence is
+                tempered by it: L^(1/dispersion) keeps the bound where failures come in clumps
+    """
+
+    margin: float = 2.0
+    dispersion: float = 1.0
+    harm: tuple[float, ...] = (NONE,) * len(HARM)
+    safe: tuple[float, ...] = (NONE,) * len(SAFE)
+
+    @property
+    def log_harm(self) -> float:
+        """log-evidence that the candidate fails more often. Harm is shown at log(1/alpha)."""
+        return log_mean(self.harm)
+
+    @property
+    def log_safe(self) -> float:
+        """log-evidence that it fails less than `margin` times as often. Shown at log(1/beta)."""
+        return log_mean(self.safe)
+
+
+def update(so_far: Relative, block: Block) -> Relative:
+    """Take in one block. A block without failures, or with one arm empty, says nothing."""
+    power = 1.0 / max(1.0, so_far.dispersion)
+    if block.live.bad + block.candidate.bad == 0 or not block.live.units or not block.candidate.units:
+        return so_far
+    harm = tuple(e + power * log_ratio(theta, 1.0, block) for e, theta in zip(so_far.harm, HARM, strict=True))
+    ratio = log_ratio if _rare(block) else _log_ratio_exact
+    safe = tuple(e + power * ratio(theta, so_far.margin, block) for e, theta in zip(so_far.safe, SAFE, strict=True))
+    return replace(so_far, harm=harm, safe=safe)
+
+
+def log_ratio(theta1: float, theta0: float, block: Block) -> float:
+    """log of how much better relative risk `theta1` explains the failures of a block than `theta0` does.
+
+    Given a failure, it is the candidate's with probability θn_c / (θn_c + n_l). At θ0 = 1 this is safe for every rate:
+    the exact law given the counts is hypergeometric, which is smaller in convex order than the binomial (Hoeffding
+    1963), and the ratio is convex in the candidate's failures."""
+    live, candidate = block.live.units, block.candidate.units
+    bad = block.live.bad + block.candidate.bad
+    weight0, weight1 = theta0 * candidate + live, theta1 * candidate + live
+    return block.candidate.bad * math.log(theta1 / theta0) + bad * math.log(weight0 / weight1)
+
+
+def _rare(block: Block) -> bool:
+    return block.live.bad + block.candidate.bad <= _RARE * min(block.live.units, block.candidate.units)
+
+
+def _log_ratio_exact(theta1: float, theta0: float, block: Block) -> float:
+    """As `log_ratio` where failures are not rare: Fisher's noncentral hypergeometric law, with odds for risks."""
+    bad = block.live.bad + block.candidate.bad
+    low, sizes = _ways(block.live.units, block.candidate.units, bad)
+    k = block.candidate.bad
+
+    def log_probability(theta: float) -> float:
+        step = math.log(theta)
+        terms = [size + (low + i) * step for i, size in enumerate(sizes)]
+        return sizes[k - low] + k * step - (log_mean(terms) + math.log(len(terms)))
+
+    return log_probability(theta1) - log_probability(theta0)
+
+
+@lru_cache(maxsize=64)
+def _ways(live: int, candidate: int, bad: int) -> tuple[int, tuple[float, ...]]:
+    """log of the number of ways in which k of `bad` failures are the candidate's, from the smallest possible k on."""
+    low, high = max(0, bad - live), min(bad, candidate)
+    return low, tuple(_log_choose(candidate, k) + _log_choose(live, bad - k) for k in range(low, high + 1))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+@dataclass(frozen=True)
+class RiskInterval:
+    """Relative risks that are not refuted, at every moment at once. For people to look at; nothing decides by it.
+
+    Per candidate risk θ0 on a grid of ratios: the log-evidence of each of HARM and its mirror images against it."""
+
+    against: tuple[tuple[float, ...], ...] = ()
+
+    def update(self, block: Block) -> "RiskInterval":
+        if block.live.bad + block.candidate.bad == 0:
+            return self
+        before = self.against or ((NONE,) * len(_TWO_SIDED),) * len(_GRID)
+        return RiskInterval(
+            tuple(
+                tuple(e + log_ratio(theta0 * factor, theta0, block) for e, factor in zip(row, _TWO_SIDED, strict=True))
+                for row, theta0 in zip(before, _GRID, strict=True)
+            )
+        )
+
+    def bounds(self, alpha: float) -> tuple[float, float] | None:
+        """(lowest, highest) relative risk compatible with what was seen; None while nothing is ruled out."""
+        kept = [theta for theta, row in zip(_GRID, self.against, strict=False) if log_mean(row) < -math.log(alpha)]
+        if not self.against or not kept or (kept[0] == _GRID[0] and kept[-1] == _GRID[-1]):
+            return None
+        return kept[0], kept[-1]
+
+
+_GRID = tuple(_SMALLEST * (_BIGGEST / _SMALLEST) ** (i / (_STEPS - 1)) for i in range(_STEPS))
+_TWO_SIDED = tuple(1 / theta for theta in reversed(HARM)) + HARM
