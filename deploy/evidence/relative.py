@@ -2,13 +2,13 @@
 
 Each process multiplies, block by block, how much better one relative risk explains who failed than another does. Under
 its null hypothesis it exceeds 1/alpha with probability at most alpha, ever, for any traffic, any weights that were
-chosen before the block, and any shared rise and fall of the failure rate (Ville's inequality). Source: Lindon and Malek,
-Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2011.03567; Lindon and Kallus, arXiv 2410.09282.
+chosen before the block, and any shared rise and fall of the failure rate (Ville's inequality). Source: Lindon and
+Malek, Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2011.03567; Lindon and Kallus, arXiv
+2410.09282.
 """
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from deploy.evidence.blocks import Block
 from deploy.evidence.logs import NONE, log_mean
@@ -18,6 +18,7 @@ HARM = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 SAFE = (0.5, 0.75, 1.0)
 """Relative risks of a candidate that is no worse."""
 _SMALLEST, _BIGGEST, _STEPS = 0.05, 20.0, 61  # the grid on which an interval is searched
+_NEGLIGIBLE = 1e-18
 _RARE = 0.1  # share of bad units in the smaller arm up to which failures are rare events
 
 
@@ -75,23 +76,43 @@ def _rare(block: Block) -> bool:
 
 def _log_ratio_exact(theta1: float, theta0: float, block: Block) -> float:
     """As `log_ratio` where failures are not rare: Fisher's noncentral hypergeometric law, with odds for risks."""
-    bad = block.live.bad + block.candidate.bad
-    low, sizes = _ways(block.live.units, block.candidate.units, bad)
-    k = block.candidate.bad
-
-    def log_probability(theta: float) -> float:
-        step = math.log(theta)
-        terms = [size + (low + i) * step for i, size in enumerate(sizes)]
-        return sizes[k - low] + k * step - (log_mean(terms) + math.log(len(terms)))
-
-    return log_probability(theta1) - log_probability(theta0)
+    return log_fisher(theta1, block) - log_fisher(theta0, block)
 
 
-@lru_cache(maxsize=64)
-def _ways(live: int, candidate: int, bad: int) -> tuple[int, tuple[float, ...]]:
-    """log of the number of ways in which k of `bad` failures are the candidate's, from the smallest possible k on."""
+def log_fisher(odds: float, block: Block) -> float:
+    """log of the probability that so many of the failures are the candidate's, given how many there are in all.
+
+    Only the terms around the mode are added up, each from its neighbour; further out they fall faster than a power."""
+    live, candidate, k = block.live.units, block.candidate.units, block.candidate.bad
+    bad = block.live.bad + k
     low, high = max(0, bad - live), min(bad, candidate)
-    return low, tuple(_log_choose(candidate, k) + _log_choose(live, bad - k) for k in range(low, high + 1))
+    mode = min(high, max(low, _peak(odds, live, candidate, bad)))
+    whole = weight = 1.0
+    for i in range(mode, high):
+        weight *= odds * (candidate - i) * (bad - i) / ((i + 1) * (live - bad + i + 1))
+        whole += weight
+        if weight < _NEGLIGIBLE:
+            break
+    weight = 1.0
+    for i in range(mode, low, -1):
+        weight *= i * (live - bad + i) / (odds * (candidate - i + 1) * (bad - i + 1))
+        whole += weight
+        if weight < _NEGLIGIBLE:
+            break
+    ways = _log_ways(live, candidate, bad, k) - _log_ways(live, candidate, bad, mode)
+    return ways + (k - mode) * math.log(odds) - math.log(whole)
+
+
+def _peak(odds: float, live: int, candidate: int, bad: int) -> int:
+    """Where the law is highest: the root of a quadratic (Fog 2008, Sampling methods for Wallenius' and Fisher's
+    noncentral hypergeometric distributions)."""
+    a, b, c = odds - 1, -((candidate + bad + 2) * odds + live - bad), (candidate + 1) * (bad + 1) * odds
+    root = -2 * c / (b - math.sqrt(b * b - 4 * a * c))
+    return math.floor(root)
+
+
+def _log_ways(live: int, candidate: int, bad: int, k: int) -> float:
+    return _log_choose(candidate, k) + _log_choose(live, bad - k)
 
 
 def _log_choose(n: int, k: int) -> float:

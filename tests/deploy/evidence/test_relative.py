@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import nchypergeom_fisher
 
 from deploy.evidence.blocks import Arm, Block
 from deploy.evidence.dispersion import dispersion
-from deploy.evidence.relative import Relative, RiskInterval, update
+from deploy.evidence.relative import Relative, RiskInterval, log_fisher, update
 from tests.deploy.evidence.simulate import SECONDS, Traffic
 
 ALARM = math.log(1 / 0.01)
@@ -157,3 +158,19 @@ def test_the_interval_holds_the_true_relative_risk_and_narrows():
             assert low < 3 < high
             widths.append(high / low)
     assert widths[1] < widths[0] < 20
+
+
+@pytest.mark.parametrize("odds", [0.5, 1.0, 2.0, 7.5])
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block(Arm(40, 10), Arm(40, 25)),
+        Block(Arm(5, 5), Arm(9, 1)),
+        Block(Arm(4000, 2000), Arm(450, 260)),
+        Block(Arm(3, 0), Arm(3, 3)),
+    ],
+)
+def test_the_law_of_frequent_failures_is_fishers(odds, block):
+    bad = block.live.bad + block.candidate.bad
+    law = nchypergeom_fisher(block.live.units + block.candidate.units, block.candidate.units, bad, odds)
+    assert log_fisher(odds, block) == pytest.approx(law.logpmf(block.candidate.bad), abs=1e-7)
