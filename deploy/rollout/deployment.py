@@ -20,6 +20,11 @@ class State(StrEnum):
     ABSENT = "absent"
     WARMING = "warming"
     CANARY = "canary"
+    HOLD = "hold"
+    BLIND = "blind"
+    PAUSED = "paused"
+    INCONCLUSIVE = "inconclusive"
+    BAKING = "baking"
     PROMOTED = "promoted"
     LIVE = "live"
     ROLLED_BACK = "rolled_back"
@@ -35,6 +40,11 @@ SENTENCES: Mapping[State, str] = {
     State.ABSENT: "nothing of this model is served",
     State.WARMING: "the candidate's workers are starting; it takes no traffic yet",
     State.CANARY: "the candidate is warm and takes the share it was given",
+    State.HOLD: "something looks wrong: weights stand still until it is over or is enough to roll back",
+    State.BLIND: "there is no fresh evidence: weights stand still until there is",
+    State.PAUSED: "an operator paused it; a rollback for harm stays armed",
+    State.INCONCLUSIVE: "time is over without evidence for or against: an operator decides",
+    State.BAKING: "the candidate has all traffic but a holdback, which goes on being compared",
     State.PROMOTED: "the candidate became live; the version before it stays warm for the undo window",
     State.LIVE: "one version is live and nothing is rolling out",
     State.ROLLED_BACK: "the candidate was given up; the live version has all traffic",
@@ -48,6 +58,9 @@ class Strategy(StrEnum):
 
     MANUAL = "manual"
     DIRECT = "direct"
+    CANARY = "canary"
+    BLUEGREEN = "bluegreen"
+    SHADOW = "shadow"
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,11 @@ ROLES_OF: Mapping[State, frozenset[tuple[bool, bool, bool]]] = {
     State.ABSENT: frozenset({(False, False, False)}),
     State.WARMING: frozenset({(False, True, False), (True, True, False)}),
     State.CANARY: frozenset({(True, True, False)}),
+    State.HOLD: frozenset({(True, True, False)}),
+    State.BLIND: frozenset({(True, True, False)}),
+    State.PAUSED: frozenset({(True, True, False)}),
+    State.INCONCLUSIVE: frozenset({(True, True, False)}),
+    State.BAKING: frozenset({(True, True, False)}),
     State.PROMOTED: frozenset({(True, False, True)}),
     State.LIVE: frozenset({(True, False, False)}),
     State.ROLLED_BACK: frozenset({(True, False, False)}),

@@ -1,0 +1,154 @@
+"""How a candidate becomes live on evidence: the steps, what is watched, and how sure one wants to be. Values only.
+
+A plan is fixed when its rollout starts. Reading one from a file is plan_file.py; following one is steering.py.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from contracts.errors import InvalidInput
+from contracts.traffic import TOTAL, percent
+from deploy.rollout.deployment import Strategy
+
+MINUTE = 60.0
+HOUR = 3600.0
+
+
+class Watched(StrEnum):
+    """What a guardrail counts."""
+
+    ERRORS = "errors"  # requests that failed by the version's fault: server error, time-out, overload
+    BATCHES = "batches"  # engine runs that failed: the unit where a whole batch fails together
+    LATENCY = "latency"  # requests slower than the live version's own quantiles
+
+
+class OnHarm(StrEnum):
+    ROLLBACK = "rollback"
+    FREEZE = "freeze"
+
+
+class OnBlind(StrEnum):
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True)
+class Step:
+    """`weight` in units of contracts.traffic for at least `dwell` seconds, counted from Envoy's acknowledgement, and
+    until the candidate has finished `units` requests in it."""
+
+    weight: int
+    dwell: float
+    units: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight <= TOTAL:
+            raise InvalidInput(f"a step's weight is more than 0 and at most 100 %, got {percent(self.weight)}")
+        if self.dwell < 0 or self.units < 0:
+            raise InvalidInput("a step's dwell and units are not negative")
+
+
+@dataclass(frozen=True)
+class Guardrail:
+    """One thing that must not get worse. `share` of the plan's alpha is what it may spend on false alarms.
+
+    required    promotion needs evidence that it is no worse by the plan's margin
+    objective   share of bad units that is fine in any case; None: only the comparison counts. An objective that is
+                met stands in for the comparison, because versions that never fail cannot be compared
+    """
+
+    watched: Watched
+    share: float
+    required: bool = True
+    objective: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InvalidInput(f"guardrail {self.watched}: its share of alpha is more than 0 and at most 1")
+        if self.objective is not None and not 0 < self.objective < 0.1:
+            raise InvalidInput(f"guardrail {self.watched}: its objective is more than 0 and less than 0.1")
+
+
+DEFAULT_STEPS = (
+    Step(100, 2 * MINUTE),
+    Step(500, 2 * MINUTE),
+    Step(1000, 2 * MINUTE),
+    Step(2500, 3 * MINUTE),
+    Step(5000, 5 * MINUTE),
+)
+DEFAULT_GUARDRAILS = (
+    Guardrail(Watched.ERRORS, 0.5, objective=0.001),
+    Guardrail(Watched.BATCHES, 0.2, required=False),
+    Guardrail(Watched.LATENCY, 0.3),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Times in seconds, weights in units of contracts.traffic.
+
+    alpha           chance of rolling back a candidate that is no worse, over the whole rollout
+    beta            chance, per required guardrail, of promoting one that is worse by more than the margin
+    margin          the relative risk that is tolerated
+    deadline        how long the rollout may take; after that an operator decides
+    blind_after     how old the newest evidence may be; older, and the rollout stands still
+    blind_deadline  how long it stands still before `on_blind` is done
+    holdback        the old version's share after the switch, so that the comparison goes on; may be 0
+    bake            how long that comparison lasts before the old version gives up its share
+    pause_most      how long an operator's pause may last
+    undo_window     how long the old version stays warm after promotion
+    """
+
+    strategy: Strategy
+    steps: tuple[Step, ...] = DEFAULT_STEPS
+    guardrails: tuple[Guardrail, ...] = DEFAULT_GUARDRAILS
+    alpha: float = 0.01
+    beta: float = 0.05
+    margin: float = 2.0
+    deadline: float = 2 * HOUR
+    on_harm: OnHarm = OnHarm.ROLLBACK
+    on_blind: OnBlind = OnBlind.HOLD
+    blind_after: float = 45.0
+    blind_deadline: float = 5 * MINUTE
+    holdback: int = 500
+    bake: float = 5 * MINUTE
+    pause_most: float = 24 * HOUR
+    undo_window: float = 24 * HOUR
+
+    def __post_init__(self) -> None:
+        weights = [step.weight for step in self.steps]
+        if not weights or weights != sorted(set(weights)):
+            raise InvalidInput("the steps' weights must grow from step to step, and there must be one at least")
+        kinds = [guardrail.watched for guardrail in self.guardrails]
+        if not kinds or len(set(kinds)) != len(kinds):
+            raise InvalidInput("a plan needs guardrails, each thing watched once")
+        if sum(guardrail.share for guardrail in self.guardrails) > 1 + 1e-9:
+            raise InvalidInput("the guardrails' shares of alpha add up to more than 1")
+        if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
+            raise InvalidInput("alpha and beta are chances of being wrong: more than 0 and less than 0.5")
+        if self.margin <= 1:
+            raise InvalidInput("margin is the relative risk that is tolerated: more than 1, such as 2")
+        if not 0 <= self.holdback < TOTAL - weights[-1] + 1:
+            raise InvalidInput(f"a holdback of {percent(self.holdback)} contradicts a last step of {weights[-1]}")
+        if min(self.blind_after, self.blind_deadline, self.deadline, self.pause_most) <= 0:
+            raise InvalidInput("deadline, blind_after, blind_deadline and pause_most are longer than nothing")
+        if min(self.bake, self.undo_window) < 0:
+            raise InvalidInput("bake and undo_window are not negative")
+        if self.shortest > self.deadline:
+            raise InvalidInput(
+                f"the steps and the bake take {self.shortest:g} s at least, longer than the deadline of "
+                f"{self.deadline:g} s: raise the deadline or shorten the dwells"
+            )
+
+    @property
+    def shortest(self) -> float:
+        """Seconds from the first step to promotion when nothing holds it up."""
+        return sum(step.dwell for step in self.steps) + self.bake
+
+    def alpha_of(self, guardrail: Guardrail) -> float:
+        return self.alpha * guardrail.share
+
+
+CANARY = Plan(Strategy.CANARY)
+BLUEGREEN = Plan(Strategy.BLUEGREEN, steps=(Step(5000, 5 * MINUTE),))
+SHADOW = replace(CANARY, strategy=Strategy.SHADOW, holdback=0)
