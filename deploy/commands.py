@@ -12,9 +12,10 @@ from contracts.errors import Conflict, TealError, Unavailable
 from contracts.traffic import parse_percent
 from deploy.ports import Fleet
 from deploy.reconcile import Reconciler
-from deploy.rollout.deployment import Deployment, State, Strategy
+from deploy.rollout.deployment import Deployment, State
 from deploy.rollout.events import Command, Deploy, Drain, Order, Plain, Verb, Weight, observe
 from deploy.rollout.moves import Decision
+from deploy.rollout.plan import Strategy
 from deploy.rollout.rules import WARMING_SECONDS, decide
 from deploy.store.records import Version
 from deploy.store.store import Store, unknown_version

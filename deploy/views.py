@@ -10,7 +10,7 @@ from contracts.traffic import as_number, percent
 from deploy import answers
 from deploy.ports import WorkerState, WorkerStatus
 from deploy.reconcile import AppliedModel
-from deploy.rollout.deployment import Deployment, Place, State
+from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State
 from deploy.rollout.events import workers_of
 from deploy.store.records import Event, Version
 
@@ -104,7 +104,7 @@ def _rollout_view(d: Deployment, problem: str | None) -> answers.RolloutState | 
     return {
         "strategy": d.strategy.value,
         "state": d.state.value,
-        "step": percent(d.weight) if d.state is State.CANARY else None,
+        "step": percent(d.weight) if d.state in ON_TRIAL else None,
         "reason": d.reason if problem is None else f"{d.reason}; not in force yet: {problem}",
     }
 

@@ -22,6 +22,9 @@ class Arm:
         if not 0 <= self.bad <= self.units:
             raise Internal(f"evidence: {self.bad} bad of {self.units} units")
 
+    def __add__(self, other: "Arm") -> "Arm":
+        return Arm(self.units + other.units, self.bad + other.bad)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -29,3 +32,9 @@ class Block:
 
     live: Arm
     candidate: Arm
+
+    def __add__(self, other: "Block") -> "Block":
+        return Block(self.live + other.live, self.candidate + other.candidate)
+
+
+NOTHING = Block(Arm(0, 0), Arm(0, 0))

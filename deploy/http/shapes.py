@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from contracts.names import MAX_VERSION, Color, Role
 from deploy.ports import WorkerState
-from deploy.rollout.deployment import State, Strategy
+from deploy.rollout.deployment import State
 from deploy.rollout.events import MAX_REPLICAS
+from deploy.rollout.plan import Strategy
 
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION, description="Number of a registered version.")]
 Words = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True)]

@@ -9,9 +9,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
+
 from contracts.errors import Internal
 from contracts.names import Color, Role
 from contracts.traffic import TOTAL, TrafficSplit
+from deploy.rollout.plan import Plan, Strategy
+from deploy.rollout.trial import Trial
 
 
 class State(StrEnum):
@@ -53,16 +57,6 @@ SENTENCES: Mapping[State, str] = {
 }
 
 
-class Strategy(StrEnum):
-    """How a warm candidate becomes live: by an operator's hand, or at once."""
-
-    MANUAL = "manual"
-    DIRECT = "direct"
-    CANARY = "canary"
-    BLUEGREEN = "bluegreen"
-    SHADOW = "shadow"
-
-
 @dataclass(frozen=True)
 class Place:
     """A deployed version: which one, where, and with how many workers."""
@@ -80,6 +74,8 @@ class Deployment:
     weight       the candidate's share in units of contracts.traffic; the live version has the rest
     revision     grows by one with every recorded change; 0 was never recorded
     since        wall seconds when this state was entered
+    plan         how a candidate that is warming will become live on evidence; None for one that is moved by hand
+    trial        a rollout by evidence under way
     undo_until   wall seconds until which `previous` stays warm. Wall, because it outlives restarts of the machine
     """
 
@@ -94,6 +90,8 @@ class Deployment:
     reason: str = "never deployed"
     since: float = 0.0
     undo_until: float | None = None
+    plan: Plan | None = None
+    trial: Trial | None = None
 
     def __post_init__(self) -> None:
         problem = _inconsistency(self)
@@ -123,8 +121,10 @@ def _inconsistency(d: Deployment) -> str | None:
     places = [place for _, place in d.places()]
     if len({p.color for p in places}) != len(places) or len({p.version for p in places}) != len(places):
         return "one place or one version in two roles"
-    if not 0 <= d.weight <= TOTAL or (d.weight and d.state is not State.CANARY):
+    if not 0 <= d.weight <= TOTAL or (d.weight and d.state not in ON_TRIAL):
         return f"a weight of {d.weight}"
+    if (d.trial is not None) != (d.state in TRIED) and d.state is not State.CANARY:
+        return "a trial" if d.trial is not None else "no trial"
     here = (d.live is not None, d.candidate is not None, d.previous is not None)
     if here not in ROLES_OF[d.state]:
         return "live {}, candidate {}, previous {}".format(*("set" if h else "unset" for h in here))
@@ -132,6 +132,11 @@ def _inconsistency(d: Deployment) -> str | None:
         return "an undo window and no previous version, or the reverse"
     return None
 
+
+TRIED = frozenset({State.HOLD, State.BLIND, State.PAUSED, State.INCONCLUSIVE, State.BAKING})
+"""States of a rollout by evidence only."""
+ON_TRIAL = TRIED | {State.CANARY}
+"""States in which a candidate may take traffic; in CANARY on evidence when there is a trial, else by hand."""
 
 # Which of (live, candidate, previous) are set in each state.
 ROLES_OF: Mapping[State, frozenset[tuple[bool, bool, bool]]] = {
@@ -151,6 +156,12 @@ ROLES_OF: Mapping[State, frozenset[tuple[bool, bool, bool]]] = {
 }
 
 
+# Evidence may be infinite, and must come back bit for bit.
+_EXACT = ConfigDict(ser_json_inf_nan="constants")
+_PLAN: TypeAdapter[Plan | None] = TypeAdapter(Plan | None, config=_EXACT)
+_TRIAL: TypeAdapter[Trial | None] = TypeAdapter(Trial | None, config=_EXACT)
+
+
 def scaled(place: Place, replicas: int) -> Place:
     return replace(place, replicas=replicas)
 
@@ -168,6 +179,8 @@ def to_json(d: Deployment) -> dict[str, Any]:
         "reason": d.reason,
         "since": d.since,
         "undo_until": d.undo_until,
+        "plan": _PLAN.dump_python(d.plan, mode="json"),
+        "trial": _TRIAL.dump_python(d.trial, mode="json"),
     }
 
 
@@ -184,6 +197,8 @@ def from_json(value: Mapping[str, Any]) -> Deployment:
         reason=value["reason"],
         since=value["since"],
         undo_until=value["undo_until"],
+        plan=_PLAN.validate_python(value.get("plan")),
+        trial=_TRIAL.validate_python(value.get("trial")),
     )
 
 

@@ -10,7 +10,9 @@ from typing import ClassVar
 
 from contracts.errors import InvalidInput
 from deploy.ports import WorkerState, WorkerStatus
-from deploy.rollout.deployment import Deployment, Place, Strategy
+from deploy.rollout.deployment import Deployment, Place
+from deploy.rollout.plan import Plan, Strategy
+from deploy.rollout.trial import Counted
 
 MAX_REPLICAS = 64  # of one version on one machine; a typing mistake must not start thousands of processes
 
@@ -27,17 +29,20 @@ class Verb(StrEnum):
     DRAIN = "drain"
     PAUSE = "pause"
     RESUME = "resume"
+    SKIP = "skip"
+    EXTEND = "extend"
 
 
 @dataclass(frozen=True)
 class Deploy:
-    """Make `version` the candidate, or live when nothing is. None leaves strategy and replicas to the rules."""
+    """Make `version` the candidate, or live when nothing is. None leaves strategy, replicas and plan to the rules."""
 
     verb: ClassVar[Verb] = Verb.DEPLOY
     version: int
     digest: str
     strategy: Strategy | None = None
     replicas: int | None = None
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         if self.replicas is not None and not 1 <= self.replicas <= MAX_REPLICAS:
@@ -61,13 +66,23 @@ class Drain:
 
 
 @dataclass(frozen=True)
+class Extend:
+    """Give a rollout by evidence more time, in seconds."""
+
+    verb: ClassVar[Verb] = Verb.EXTEND
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Plain:
-    """A command that is only its verb: promote, abort, rollback, undo, pause, resume."""
+    """A command that is only its verb: promote, abort, rollback, undo, pause, resume, skip. `override` goes ahead
+    where evidence is missing, never where it speaks against."""
 
     verb: Verb
+    override: bool = False
 
 
-Command = Deploy | Weight | Drain | Plain
+Command = Deploy | Weight | Drain | Extend | Plain
 
 
 @dataclass(frozen=True)
@@ -83,12 +98,21 @@ class Health:
 @dataclass(frozen=True)
 class Observation:
     """The fleet at one moment, role by role. `warming_seconds` is how long the candidate has been warming, measured by
-    this process on its monotonic clock: a jump of the wall clock fails nobody."""
+    this process on its monotonic clock: a jump of the wall clock fails nobody.
+
+    seconds    since the observation before, on the same clock; 0 for the first one of this process
+    counted    new counts of live version and candidate, None when there are none, and then `gap` says why
+    in_force   Envoy acknowledged the weights that are recorded
+    """
 
     live: Health = field(default_factory=Health)
     candidate: Health = field(default_factory=Health)
     previous: Health = field(default_factory=Health)
     warming_seconds: float = 0.0
+    seconds: float = 0.0
+    counted: Counted | None = None
+    gap: str = "nothing was counted yet"
+    in_force: bool = True
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 from contracts.errors import Conflict, InvalidInput
 from contracts.names import Color
 from contracts.traffic import TOTAL, percent
-from deploy.rollout.deployment import Deployment, Place, State, Strategy, scaled
+from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State, scaled
 from deploy.rollout.events import Deploy, Drain, Health, Order, Weight
+from deploy.rollout.plan import DEFAULTS, Strategy
 
 UNDO_SECONDS = 24 * 3600.0  # how long the version before a promotion stays warm
 
@@ -31,7 +32,7 @@ Rule = Callable[[Deployment, Order, float], Decision]
 
 
 def deploy_first(d: Deployment, order: Order, now: float) -> Decision:
-    _check_revision(d, order)
+    check_revision(d, order)
     command = _deploy(order)
     place = Place(command.version, Color.BLUE, command.digest, command.replicas or 1)
     return _start_warming(
@@ -43,7 +44,7 @@ def deploy_next(d: Deployment, order: Order, now: float) -> Decision:
     command, live = _deploy(order), _live(d)
     if command.version == live.version:
         return _scale_live(d, order, now)
-    _check_revision(d, order)
+    check_revision(d, order)
     # It may have to take all traffic on promotion, so it starts as wide as the live version is.
     replicas = command.replicas or live.replicas
     kept = d.previous if d.previous is not None and d.previous.version == command.version else None
@@ -60,21 +61,34 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
     if d.live is not None and command.version == d.live.version:
         return _scale_live(d, order, now)
     if command.version != candidate.version:
-        where = f"takes {percent(d.weight)}" if d.state is State.CANARY else "is warming"
-        after = "promote or abort" if d.state is State.CANARY else "abort"
+        where = f"takes {percent(d.weight)}" if d.state in ON_TRIAL else "is warming"
+        after = "promote or abort" if d.state in ON_TRIAL else "abort"
         raise Conflict(
             f"model {d.model}: version {candidate.version} is the candidate and {where}; "
             f"{after} it before deploying version {command.version}"
         )
-    if d.state is State.CANARY and command.strategy is Strategy.DIRECT:
+    if d.state is State.CANARY and d.trial is None and command.strategy is Strategy.DIRECT:
         return promote(d, order, now)
     wider = scaled(candidate, command.replicas or candidate.replicas)
     strategy = command.strategy or d.strategy
+    if strategy != d.strategy and d.trial is not None:
+        raise Conflict(
+            f"model {d.model}: version {candidate.version} is on its way by strategy {d.strategy}; "
+            f"abort it before deploying it by strategy {strategy}"
+        )
     if (wider, strategy) == (candidate, d.strategy):
         return stay(d, f"version {candidate.version} already is the candidate")
     reason = f"version {candidate.version} is the candidate with {wider.replicas} workers, strategy {strategy}"
     return move(
-        d, now, "deploy", _with(reason, order), candidate.version, since=d.since, candidate=wider, strategy=strategy
+        d,
+        now,
+        "deploy",
+        with_reason(reason, order),
+        candidate.version,
+        since=d.since,
+        candidate=wider,
+        strategy=strategy,
+        plan=d.plan if strategy is d.strategy else DEFAULTS.get(strategy),
     )
 
 
@@ -87,55 +101,59 @@ def _scale_live(d: Deployment, order: Order, now: float) -> Decision:
         )
     reason = f"version {live.version} stays live, now with {command.replicas} workers instead of {live.replicas}"
     return move(
-        d, now, "deploy", _with(reason, order), live.version, since=d.since, live=scaled(live, command.replicas)
+        d, now, "deploy", with_reason(reason, order), live.version, since=d.since, live=scaled(live, command.replicas)
     )
 
 
 def _start_warming(d: Deployment, order: Order, now: float, place: Place, reason: str) -> Decision:
+    strategy = _deploy(order).strategy or Strategy.MANUAL
     return move(
         d,
         now,
         "deploy",
-        _with(reason, order),
+        with_reason(reason, order),
         place.version,
         state=State.WARMING,
         candidate=place,
         previous=None,
         undo_until=None,
         weight=0,
-        strategy=_deploy(order).strategy or Strategy.MANUAL,
+        strategy=strategy,
+        plan=_deploy(order).plan or DEFAULTS.get(strategy),
     )
 
 
 def weigh(d: Deployment, order: Order, now: float) -> Decision:
-    units, candidate, live = _units(order), candidate_of(d), _live(d)
+    units, candidate, live = units_of(order), candidate_of(d), _live(d)
     if units == d.weight:
         return stay(d, f"version {candidate.version} already takes {percent(units)}")
     if units > d.weight:
-        _check_revision(d, order)
-        _check_able(d, candidate, order.seen.candidate, order.seen.live, "give it more traffic")
+        check_revision(d, order)
+        check_able(d, candidate, order.seen.candidate, order.seen.live, "give it more traffic")
     reason = (
         f"version {candidate.version} ({candidate.color}) takes {percent(units)}, "
         f"version {live.version} ({live.color}) {percent(TOTAL - units)}"
     )
-    return move(d, now, "weight", _with(reason, order), candidate.version, weight=units)
+    return move(d, now, "weight", with_reason(reason, order), candidate.version, weight=units)
 
 
 def promote(d: Deployment, order: Order, now: float) -> Decision:
-    _check_revision(d, order)
+    check_revision(d, order)
     candidate, live = candidate_of(d), _live(d)
-    _check_able(d, candidate, order.seen.candidate, order.seen.live, "promote it")
+    check_able(d, candidate, order.seen.candidate, order.seen.live, "promote it")
     reason = f"version {candidate.version} is live; version {live.version} stays warm in {live.color} for {_hours()} h"
     return promoted(d, now, "promote", reason, order.reason)
 
 
 def promote_again(d: Deployment, order: Order, now: float) -> Decision:
     """After an undo the version rolled away from is still warm; promoting goes forward to it again."""
-    _check_revision(d, order)
+    check_revision(d, order)
     return _swap(d, order, now, State.PROMOTED, "promote")
 
 
-def promoted(d: Deployment, now: float, action: str, reason: str, because: str) -> Decision:
+def promoted(
+    d: Deployment, now: float, action: str, reason: str, because: str, *, undo_seconds: float = UNDO_SECONDS
+) -> Decision:
     candidate = candidate_of(d)
     return move(
         d,
@@ -147,8 +165,9 @@ def promoted(d: Deployment, now: float, action: str, reason: str, because: str) 
         live=candidate,
         previous=_live(d),
         candidate=None,
+        trial=None,
         weight=0,
-        undo_until=now + UNDO_SECONDS,
+        undo_until=now + undo_seconds,
     )
 
 
@@ -156,12 +175,16 @@ def abort(d: Deployment, order: Order, now: float) -> Decision:
     candidate, verb = candidate_of(d), order.command.verb.value
     if d.live is None:
         reason = f"version {candidate.version} was given up while warming; the model is not served"
-        return move(d, now, verb, _with(reason, order), candidate.version, state=State.ABSENT, candidate=None)
-    had = f"took {percent(d.weight)}" if d.state is State.CANARY else "was warming"
+        return move(d, now, verb, with_reason(reason, order), candidate.version, state=State.ABSENT, candidate=None)
+    had = f"took {percent(d.weight)}" if d.state in ON_TRIAL else "was warming"
     reason = f"version {d.live.version} has all traffic again; candidate {candidate.version} {had} and was given up"
-    return move(
-        d, now, verb, _with(reason, order), candidate.version, state=State.ROLLED_BACK, candidate=None, weight=0
-    )
+    return given_up(d, now, verb, with_reason(reason, order))
+
+
+def given_up(d: Deployment, now: float, action: str, reason: str) -> Decision:
+    """The live version has all traffic again."""
+    version = candidate_of(d).version
+    return move(d, now, action, reason, version, state=State.ROLLED_BACK, candidate=None, trial=None, weight=0)
 
 
 def undo(d: Deployment, order: Order, now: float) -> Decision:
@@ -171,7 +194,7 @@ def undo(d: Deployment, order: Order, now: float) -> Decision:
 def _swap(d: Deployment, order: Order, now: float, state: State, action: str) -> Decision:
     """Live and previous change roles: one weight change onto a version that is still warm."""
     live, previous = _live(d), _previous(d)
-    _check_able(d, previous, order.seen.previous, order.seen.live, "return to it")
+    check_able(d, previous, order.seen.previous, order.seen.live, "return to it")
     reason = (
         f"version {previous.version} is live again; version {live.version} stays warm without traffic for {_hours()} h"
     )
@@ -179,7 +202,7 @@ def _swap(d: Deployment, order: Order, now: float, state: State, action: str) ->
         d,
         now,
         action,
-        _with(reason, order),
+        with_reason(reason, order),
         previous.version,
         state=state,
         live=previous,
@@ -196,7 +219,9 @@ def drain(d: Deployment, order: Order, now: float) -> Decision:
         return abort(d, order, now)
     if d.previous is not None and d.previous.version == version:
         reason = f"version {version} was released before the undo window was over; version {_live(d).version} is live"
-        return move(d, now, "drain", _with(reason, order), version, state=State.LIVE, previous=None, undo_until=None)
+        return move(
+            d, now, "drain", with_reason(reason, order), version, state=State.LIVE, previous=None, undo_until=None
+        )
     if d.live is not None and d.live.version == version:
         raise Conflict(
             f"model {d.model}: version {version} is live; deploy and promote another version first, "
@@ -206,8 +231,10 @@ def drain(d: Deployment, order: Order, now: float) -> Decision:
 
 
 def _drain_all(d: Deployment, order: Order, now: float) -> Decision:
-    nothing = {"live": None, "candidate": None, "previous": None, "weight": 0, "undo_until": None}
-    return move(d, now, "drain", _with("the model is no longer served", order), None, state=State.ABSENT, **nothing)
+    nothing = {"live": None, "candidate": None, "previous": None, "trial": None, "weight": 0, "undo_until": None}
+    return move(
+        d, now, "drain", with_reason("the model is no longer served", order), None, state=State.ABSENT, **nothing
+    )
 
 
 def already(d: Deployment, _order: Order, _now: float) -> Decision:
@@ -240,7 +267,7 @@ def stay(d: Deployment, reason: str) -> Decision:
     return Decision(d, None, reason)
 
 
-def _check_revision(d: Deployment, order: Order) -> None:
+def check_revision(d: Deployment, order: Order) -> None:
     if order.expected_revision is not None and order.expected_revision != d.revision:
         raise Conflict(
             f"model {d.model} is at revision {d.revision}, not {order.expected_revision}: {d.reason}. "
@@ -248,7 +275,7 @@ def _check_revision(d: Deployment, order: Order) -> None:
         )
 
 
-def _check_able(d: Deployment, target: Place, there: Health, today: Health, what: str) -> None:
+def check_able(d: Deployment, target: Place, there: Health, today: Health, what: str) -> None:
     """Never move traffic from a version that answers onto one that cannot. Between two dead ones nothing is lost."""
     if there.ready == 0 and today.ready > 0:
         raise Conflict(
@@ -257,7 +284,7 @@ def _check_able(d: Deployment, target: Place, there: Health, today: Health, what
         )
 
 
-def _with(reason: str, order: Order) -> str:
+def with_reason(reason: str, order: Order) -> str:
     return f"{reason}: {order.reason}" if order.reason else reason
 
 
@@ -289,7 +316,7 @@ def _deploy(order: Order) -> Deploy:
     return order.command
 
 
-def _units(order: Order) -> int:
+def units_of(order: Order) -> int:
     if not isinstance(order.command, Weight):
         raise TypeError(f"expected a Weight, got {type(order.command).__name__}")
     if not 0 <= order.command.units <= TOTAL:

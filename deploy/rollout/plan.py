@@ -3,15 +3,23 @@
 A plan is fixed when its rollout starts. Reading one from a file is plan_file.py; following one is steering.py.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from contracts.errors import InvalidInput
 from contracts.traffic import TOTAL, percent
-from deploy.rollout.deployment import Strategy
 
 MINUTE = 60.0
 HOUR = 3600.0
+
+
+class Strategy(StrEnum):
+    """How a warm candidate becomes live: by an operator's hand, at once, or on evidence."""
+
+    MANUAL = "manual"
+    DIRECT = "direct"
+    CANARY = "canary"  # in steps
+    BLUEGREEN = "bluegreen"  # in one switch
 
 
 class Watched(StrEnum):
@@ -151,4 +159,4 @@ class Plan:
 
 CANARY = Plan(Strategy.CANARY)
 BLUEGREEN = Plan(Strategy.BLUEGREEN, steps=(Step(5000, 5 * MINUTE),))
-SHADOW = replace(CANARY, strategy=Strategy.SHADOW, holdback=0)
+DEFAULTS = {plan.strategy: plan for plan in (CANARY, BLUEGREEN)}

@@ -6,7 +6,8 @@ Pure: no clock, no I/O. TABLE is the one table of legal moves: every state answe
 
 from collections.abc import Mapping
 
-from deploy.rollout.deployment import Deployment, State, Strategy
+from deploy.rollout.conduct import extend, pause, promote_now, resume, skip, start, watch, weigh_by_hand
+from deploy.rollout.deployment import Deployment, State
 from deploy.rollout.events import Observation, Order, Verb
 from deploy.rollout.moves import (
     Decision,
@@ -27,6 +28,7 @@ from deploy.rollout.moves import (
     undo,
     weigh,
 )
+from deploy.rollout.plan import Strategy
 
 WARMING_SECONDS = 15 * 60.0  # after that a candidate that is not ready is given up
 PATIENCE_SECONDS = 60.0  # after that a version is used with the workers it has, if it has any
@@ -43,6 +45,8 @@ def decide(deployment: Deployment, happened: Order | Observation, now: float) ->
 def _watch(d: Deployment, seen: Observation, now: float) -> Decision:
     if d.state is State.WARMING:
         return _watch_warming(d, seen, now)
+    if d.trial is not None:
+        return watch(d, seen, now)
     if d.undo_until is not None and now >= d.undo_until and d.previous is not None and d.live is not None:
         reason = (
             f"version {d.live.version} is live; the undo window is over and version {d.previous.version} was released"
@@ -70,6 +74,8 @@ def _warm(d: Deployment, now: float) -> Decision:
         return move(d, now, "live", reason, place.version, state=State.LIVE, live=place, candidate=None)
     if d.strategy is Strategy.DIRECT:
         return promoted(d, now, "live", f"version {place.version} is warm and live: its strategy is direct", "")
+    if d.plan is not None:
+        return start(d, d.plan, now)
     reason = (
         f"version {place.version} is warm in {place.color} and takes 0 %: waiting for an operator's weight or promote"
     )
@@ -81,6 +87,11 @@ def _failed(d: Deployment, now: float, why: str) -> Decision:
     rest = "the model is not served" if d.live is None else f"version {d.live.version} stays live"
     reason = f"version {place.version} did not become ready, {rest}: {why}"
     return move(d, now, "fail", reason, place.version, state=State.FAILED, candidate=None)
+
+
+def _by(tried: Rule, hand: Rule) -> Rule:
+    """What CANARY answers depends on whether evidence or a hand moves the candidate."""
+    return lambda d, order, now: (hand if d.trial is None else tried)(d, order, now)
 
 
 _NOT_SERVED = refuse("nothing is deployed; deploy a version first: teal deploy {model}")
@@ -97,6 +108,8 @@ _BY_HAND = refuse(
     "its rollout is moved by hand and does nothing between commands, so there is nothing to {verb}; "
     "weight, promote and abort move it"
 )
+_NOT_PAUSED = refuse("candidate {candidate} is not paused; its rollout goes on by itself, and abort ends it")
+_OVERDUE = refuse("time is over for candidate {candidate}: extend it, abort it, or promote it with --override")
 _ROLLED_AWAY = refuse(
     "version {previous} was rolled back and takes no traffic. Make it the candidate again with: "
     "teal deploy {model} {previous}, or promote it at once"
@@ -112,6 +125,21 @@ _BESIDE_LIVE: dict[Verb, Rule] = {
     Verb.DRAIN: drain,
     Verb.PAUSE: _BY_HAND,
     Verb.RESUME: _BY_HAND,
+    Verb.SKIP: _BY_HAND,
+    Verb.EXTEND: _BY_HAND,
+}
+_ON_TRIAL: dict[Verb, Rule] = {
+    Verb.DEPLOY: deploy_again,
+    Verb.WEIGHT: weigh_by_hand,
+    Verb.PROMOTE: promote_now,
+    Verb.ABORT: abort,
+    Verb.ROLLBACK: abort,
+    Verb.UNDO: _NOT_PROMOTED,
+    Verb.DRAIN: drain,
+    Verb.PAUSE: pause,
+    Verb.RESUME: _NOT_PAUSED,
+    Verb.SKIP: skip,
+    Verb.EXTEND: extend,
 }
 _UNSERVED: dict[Verb, Rule] = dict.fromkeys(Verb, _NOT_SERVED) | {
     Verb.DEPLOY: deploy_first,
@@ -139,20 +167,25 @@ TABLE: Mapping[State, Mapping[Verb, Rule]] = {
         Verb.ROLLBACK: abort,
         Verb.UNDO: _NOT_PROMOTED,
         Verb.DRAIN: drain,
-        Verb.PAUSE: _BY_HAND,
-        Verb.RESUME: _BY_HAND,
+        Verb.PAUSE: _STILL_WARMING,
+        Verb.RESUME: _NOT_PAUSED,
+        Verb.SKIP: _STILL_WARMING,
+        Verb.EXTEND: _STILL_WARMING,
     },
-    State.CANARY: {
-        Verb.DEPLOY: deploy_again,
-        Verb.WEIGHT: weigh,
-        Verb.PROMOTE: promote,
-        Verb.ABORT: abort,
-        Verb.ROLLBACK: abort,
-        Verb.UNDO: _NOT_PROMOTED,
-        Verb.DRAIN: drain,
-        Verb.PAUSE: _BY_HAND,
-        Verb.RESUME: _BY_HAND,
+    State.CANARY: _ON_TRIAL
+    | {
+        Verb.WEIGHT: _by(weigh_by_hand, weigh),
+        Verb.PROMOTE: _by(promote_now, promote),
+        Verb.PAUSE: _by(pause, _BY_HAND),
+        Verb.RESUME: _by(_NOT_PAUSED, _BY_HAND),
+        Verb.SKIP: _by(skip, _BY_HAND),
+        Verb.EXTEND: _by(extend, _BY_HAND),
     },
+    State.HOLD: _ON_TRIAL,
+    State.BLIND: _ON_TRIAL,
+    State.PAUSED: _ON_TRIAL | {Verb.PAUSE: already, Verb.RESUME: resume},
+    State.INCONCLUSIVE: _ON_TRIAL | {Verb.PAUSE: _OVERDUE, Verb.SKIP: _OVERDUE},
+    State.BAKING: _ON_TRIAL,
     State.PROMOTED: dict(_BESIDE_LIVE)
     | {
         Verb.PROMOTE: already,

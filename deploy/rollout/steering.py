@@ -65,11 +65,6 @@ def steer(state: State, trial: Trial, seen: Seen) -> tuple[Trial, Judgement]:
     return trial, Judgement(Turn.STAY, _progress(trial))
 
 
-def begun(trial: Trial, stage: Stage, step: int) -> Trial:
-    """The trial at the beginning of a step or of its bake."""
-    return replace(trial, stage=stage, step=step, dwelt=0.0, units=0)
-
-
 def _take_in(state: State, trial: Trial, seen: Seen) -> Trial:
     trial = replace(
         trial,
@@ -159,14 +154,14 @@ def _wrong_split(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     total = seen.counted.errors.live.units + seen.counted.errors.candidate.units
     if total == 0:
         return None
-    wanted, observed = weight(trial) / TOTAL, seen.counted.errors.candidate.units / total
+    wanted, observed = trial.weight / TOTAL, seen.counted.errors.candidate.units / total
     tolerated = max(_SPLIT_TOLERANCE, _SPLIT_SIGMAS * math.sqrt(wanted * (1 - wanted) / total))
     if abs(observed - wanted) <= tolerated:
         return None
     return _halt(
         state,
         State.HOLD,
-        f"the candidate gets {100 * observed:.1f} % of the requests where {percent(weight(trial))} is in force",
+        f"the candidate gets {100 * observed:.1f} % of the requests where {percent(trial.weight)} is in force",
     )
 
 
@@ -215,17 +210,12 @@ _RULES: tuple[Callable[[State, Trial, Seen], Judgement | None], ...] = (
 )
 
 
-def weight(trial: Trial) -> int:
-    """The candidate's share that the trial asks for, in units of contracts.traffic."""
-    return TOTAL - trial.plan.holdback if trial.stage is Stage.BAKING else trial.here.weight
-
-
 def _halt(state: State, into: State, reason: str) -> Judgement:
     return Judgement(Turn.STAY if state is into else Turn.HALT, reason, into)
 
 
 def _evidence(trial: Trial, finding: Finding) -> str:
-    arms = trial.counted.blocks(finding.guardrail.watched)[0]
+    arms = finding.blocks(trial.counted)[0]
     return (
         f"{arms.candidate.bad} of {arms.candidate.units} against {arms.live.bad} of {arms.live.units}, "
         f"evidence {math.exp(min(finding.log_harm, 700)):.3g} of {math.exp(trial.needed(finding)):.3g}"
@@ -233,7 +223,7 @@ def _evidence(trial: Trial, finding: Finding) -> str:
 
 
 def _progress(trial: Trial) -> str:
-    where = percent(weight(trial))
+    where = percent(trial.weight)
     if trial.stage is Stage.BAKING:
         return f"baking at {where} for {trial.dwelt:.0f} of {trial.plan.bake:.0f} s"
     if trial.dwelt < trial.here.dwell:

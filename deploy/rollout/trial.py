@@ -8,17 +8,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import zip_longest
 
-from contracts.errors import Internal
+from contracts.traffic import TOTAL
 from deploy.evidence import absolute, relative
 from deploy.evidence.absolute import Absolute
-from deploy.evidence.blocks import Arm, Block
-from deploy.evidence.logs import log_mean
+from deploy.evidence.blocks import NOTHING, Block
+from deploy.evidence.logs import NONE, log_mean
 from deploy.evidence.relative import Relative
 from deploy.rollout.plan import Guardrail, Plan, Step, Watched
 
 SUSPICIOUS = math.log(3)
 """Evidence of harm from which on nothing advances, long before it is enough to roll back."""
+ENOUGH_FOR_QUANTILES = 200
+"""Requests of the live version from which its quantiles are known well enough to compare with."""
 
 
 class Stage(StrEnum):
@@ -30,44 +33,55 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Counted:
-    """New counts of both versions over one stretch of time. `latency` has one block per threshold: requests slower
-    than it are the bad ones."""
+    """New counts of both versions over one stretch of time. `slower` has one block per bound of
+    contracts.metrics.LATENCY_SECONDS, in their order: requests that took longer than it are the bad ones."""
 
     errors: Block
     batches: Block
-    latency: tuple[Block, ...] = ()
+    slower: tuple[Block, ...] = ()
 
-    def blocks(self, watched: Watched) -> tuple[Block, ...]:
-        return {Watched.ERRORS: (self.errors,), Watched.BATCHES: (self.batches,), Watched.LATENCY: self.latency}[
-            watched
-        ]
+    def __add__(self, other: "Counted") -> "Counted":
+        slower = tuple(a + b for a, b in zip_longest(self.slower, other.slower, fillvalue=NOTHING))
+        return Counted(self.errors + other.errors, self.batches + other.batches, slower)
+
+
+NONE_COUNTED = Counted(NOTHING, NOTHING)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Evidence of one guardrail: a comparison per block kind and, with an objective, one with that."""
+    """Evidence of one guardrail.
+
+    bounds       for latency, which bounds of LATENCY_SECONDS are compared, by index; () while they are not chosen
+    comparisons  one per bound, or the only one of what else is watched
+    objective    where the guardrail has one
+    """
 
     guardrail: Guardrail
     comparisons: tuple[Relative, ...]
+    bounds: tuple[int, ...] = ()
     objective: Absolute | None = None
 
     @property
     def log_harm(self) -> float:
-        return log_mean([each.log_harm for each in self.comparisons])
+        return log_mean([each.log_harm for each in self.comparisons]) if self.comparisons else NONE
 
     @property
     def log_safe(self) -> float:
-        """Every comparison must be safe, or the objective met."""
-        compared = min(each.log_safe for each in self.comparisons)
+        """Every comparison must be safe, or the objective met. Nothing compared is nothing shown."""
+        compared = min((each.log_safe for each in self.comparisons), default=NONE)
         return compared if self.objective is None else max(compared, self.objective.log_safe)
 
-    def update(self, blocks: tuple[Block, ...]) -> "Finding":
-        if len(blocks) != len(self.comparisons):
-            raise Internal(f"evidence: {len(blocks)} blocks for {len(self.comparisons)} comparisons")
+    def blocks(self, counted: Counted) -> tuple[Block, ...]:
+        """What this guardrail looks at."""
+        if self.guardrail.watched is Watched.LATENCY:
+            return tuple(counted.slower[i] if counted.slower else NOTHING for i in self.bounds)
+        return (counted.errors if self.guardrail.watched is Watched.ERRORS else counted.batches,)
+
+    def update(self, counted: Counted) -> "Finding":
+        blocks = self.blocks(counted)
         compared = tuple(relative.update(e, block) for e, block in zip(self.comparisons, blocks, strict=True))
-        objective = self.objective
-        if objective is not None:
-            objective = absolute.update(objective, blocks[0].candidate)
+        objective = None if self.objective is None else absolute.update(self.objective, blocks[0].candidate)
         return replace(self, comparisons=compared, objective=objective)
 
 
@@ -93,20 +107,25 @@ class Trial:
     age: float = 0.0
     unseen: float = 0.0
     paused: float = 0.0
-    counted: Counted = Counted(Block(Arm(0, 0), Arm(0, 0)), Block(Arm(0, 0), Arm(0, 0)))
+    counted: Counted = NONE_COUNTED
 
     @classmethod
-    def begin(cls, plan: Plan, thresholds: int) -> "Trial":
-        """A trial before its first step. `thresholds` is how many latencies are compared."""
-        return cls(plan, tuple(_finding(plan, guardrail, thresholds) for guardrail in plan.guardrails))
+    def begin(cls, plan: Plan) -> "Trial":
+        """A trial before its first step."""
+        return cls(plan, tuple(_finding(plan, guardrail) for guardrail in plan.guardrails))
 
     @property
     def here(self) -> Step:
         return self.plan.steps[self.step]
 
     @property
+    def weight(self) -> int:
+        """The candidate's share that the plan asks for now, in units of contracts.traffic."""
+        return TOTAL - self.plan.holdback if self.stage is Stage.BAKING else self.here.weight
+
+    @property
     def harmed(self) -> Finding | None:
-        """The guardrail with enough evidence of harm, the clearest one first."""
+        """The guardrail with enough evidence of harm, the clearest one of several."""
         shown = [(f.log_harm - self.needed(f), f) for f in self.findings if f.log_harm >= self.needed(f)]
         return max(shown, key=lambda pair: pair[0])[1] if shown else None
 
@@ -123,34 +142,37 @@ class Trial:
         """log-evidence at which this guardrail rolls back."""
         return math.log(1 / self.plan.alpha_of(finding.guardrail))
 
+    def begun(self, stage: Stage, step: int) -> "Trial":
+        """At the beginning of a step, or of the bake."""
+        return replace(self, stage=stage, step=step, dwelt=0.0, units=0)
+
     def saw(self, counted: Counted) -> "Trial":
-        """Take in new counts."""
+        """Take in new counts. What is compared was chosen from older ones, never from these."""
         return replace(
             self,
-            findings=tuple(f.update(counted.blocks(f.guardrail.watched)) for f in self.findings),
+            findings=tuple(self._chosen(finding).update(counted) for finding in self.findings),
             units=self.units + counted.errors.candidate.units,
             unseen=0.0,
-            counted=_sum(self.counted, counted),
+            counted=self.counted + counted,
         )
 
+    def _chosen(self, finding: Finding) -> Finding:
+        """The finding with its bounds chosen, as soon as enough is known of the live version: the smallest bounds that
+        its median, its 90th and its 99th percentile do not exceed."""
+        if finding.guardrail.watched is not Watched.LATENCY or finding.bounds:
+            return finding
+        live = [block.live for block in self.counted.slower]
+        if not live or live[0].units < ENOUGH_FOR_QUANTILES:
+            return finding
+        bounds = {next((i for i, arm in enumerate(live) if arm.bad <= q * arm.units), None) for q in _SLOWEST}
+        chosen = tuple(sorted(i for i in bounds if i is not None))
+        return replace(finding, bounds=chosen, comparisons=(Relative(margin=self.plan.margin),) * len(chosen))
 
-def _finding(plan: Plan, guardrail: Guardrail, thresholds: int) -> Finding:
-    count = thresholds if guardrail.watched is Watched.LATENCY else 1
+
+_SLOWEST = (0.5, 0.1, 0.01)  # share of requests that are slower than each quantile
+
+
+def _finding(plan: Plan, guardrail: Guardrail) -> Finding:
+    known = guardrail.watched is not Watched.LATENCY
     objective = None if guardrail.objective is None else Absolute(guardrail.objective)
-    return Finding(guardrail, (Relative(margin=plan.margin),) * count, objective)
-
-
-def _sum(before: Counted, new: Counted) -> Counted:
-    latency = before.latency or (Block(Arm(0, 0), Arm(0, 0)),) * len(new.latency)
-    return Counted(
-        _add(before.errors, new.errors),
-        _add(before.batches, new.batches),
-        tuple(_add(a, b) for a, b in zip(latency, new.latency, strict=True)),
-    )
-
-
-def _add(a: Block, b: Block) -> Block:
-    return Block(
-        Arm(a.live.units + b.live.units, a.live.bad + b.live.bad),
-        Arm(a.candidate.units + b.candidate.units, a.candidate.bad + b.candidate.bad),
-    )
+    return Finding(guardrail, (Relative(margin=plan.margin),) if known else (), (), objective)

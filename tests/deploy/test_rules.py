@@ -10,9 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from contracts.errors import Conflict, Internal, InvalidInput
 from contracts.names import Color
 from contracts.traffic import TOTAL
-from deploy.rollout.deployment import SENTENCES, Deployment, Place, State, Strategy, from_json, to_json
+from deploy.rollout.deployment import SENTENCES, Deployment, Place, State, from_json, to_json
 from deploy.rollout.events import Command, Deploy, Drain, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.moves import UNDO_SECONDS
+from deploy.rollout.plan import Strategy
 from deploy.rollout.rules import TABLE, WARMING_SECONDS, decide
 
 NOW = 1_000.0

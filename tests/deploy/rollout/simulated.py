@@ -1,18 +1,21 @@
 """Whole rollouts in simulated time: the real steering, fed with traffic that depends on the weights it sets itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deploy.evidence.blocks import Arm, Block
-from deploy.rollout.deployment import State, Strategy
-from deploy.rollout.plan import Guardrail, Plan, Watched
-from deploy.rollout.steering import Seen, Stage, Turn, begun, steer, weight
-from deploy.rollout.trial import Counted, Trial
+from deploy.evidence.blocks import NOTHING, Arm, Block
+from deploy.rollout.deployment import State
+from deploy.rollout.plan import DEFAULT_STEPS, Guardrail, Plan, Strategy, Watched
+from deploy.rollout.steering import Seen, Turn, steer
+from deploy.rollout.trial import Counted, Stage, Trial
 
 TICK = 5.0
-ERRORS_ONLY = Plan(Strategy.CANARY, guardrails=(Guardrail(Watched.ERRORS, 1.0, objective=0.001),))
-NOTHING = Block(Arm(0, 0), Arm(0, 0))
+ERRORS_ONLY = Plan(
+    Strategy.CANARY,
+    steps=tuple(replace(step, units=0) for step in DEFAULT_STEPS),
+    guardrails=(Guardrail(Watched.ERRORS, 1.0, objective=0.001),),
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ def roll_out(
     rng: np.random.Generator, rps: float, live: float, candidate: float, *, plan: Plan = ERRORS_ONLY, most: float = 3600
 ) -> End:
     """One rollout up to its switch, its rollback, or `most` seconds. `live` and `candidate` are failure rates."""
-    trial, state, exposed, ticks = Trial.begin(plan, 0), State.CANARY, 0, int(most / TICK)
+    trial, state, exposed, ticks = Trial.begin(plan), State.CANARY, 0, int(most / TICK)
     for i in range(1, ticks + 1):
-        share = weight(trial) / 10_000
+        share = trial.weight / 10_000
         units = (int(rng.poisson(rps * TICK * (1 - share))), int(rng.poisson(rps * TICK * share)))
         arms = [Arm(n, int(rng.binomial(n, rate))) for n, rate in zip(units, (live, candidate), strict=True)]
         exposed += units[1]
@@ -39,7 +42,7 @@ def roll_out(
             case Turn.ROLLBACK | Turn.CUTOVER:
                 return End(judgement.turn, i * TICK, exposed)
             case Turn.ADVANCE:
-                trial, state = begun(trial, Stage.CANARY, trial.step + 1), State.CANARY
+                trial, state = trial.begun(Stage.CANARY, trial.step + 1), State.CANARY
             case Turn.HALT:
                 state = judgement.state
             case Turn.GO_ON:
