@@ -10,15 +10,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from contracts.errors import Conflict, Internal, InvalidInput
 from contracts.names import Color
 from contracts.traffic import TOTAL
-from deploy.rollout.deployment import SENTENCES, Deployment, Place, State, from_json, to_json
-from deploy.rollout.events import Command, Deploy, Drain, Health, Observation, Order, Plain, Verb, Weight
+from deploy.evidence.blocks import Arm, Block
+from deploy.rollout.deployment import ON_TRIAL, SENTENCES, TRIED, Deployment, Place, State, from_json, to_json
+from deploy.rollout.events import Command, Deploy, Drain, Extend, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.moves import UNDO_SECONDS
+from deploy.rollout.plan import CANARY as CANARY_PLAN
 from deploy.rollout.plan import Strategy
 from deploy.rollout.rules import TABLE, WARMING_SECONDS, decide
+from deploy.rollout.trial import Counted, Stage, Trial
 
 NOW = 1_000.0
 WELL = Health(ready=1)
 ALL_WELL = Observation(live=WELL, candidate=WELL, previous=WELL)
+TRIAL = Trial.begin(CANARY_PLAN).begun(Stage.CANARY, 3)  # at 25 %
 ONE, TWO = Place(1, Color.BLUE, "d1", 1), Place(2, Color.GREEN, "d2", 1)
 
 
@@ -29,6 +33,7 @@ def base(state: State) -> Deployment:
         State.ABSENT: replace(d, state=State.ABSENT, live=None),
         State.WARMING: replace(d, state=State.WARMING, candidate=TWO),
         State.CANARY: replace(d, state=State.CANARY, candidate=TWO, weight=2500),
+        **{state: replace(d, state=state, candidate=TWO, weight=2500, trial=TRIAL) for state in TRIED},
         State.PROMOTED: replace(d, state=State.PROMOTED, live=TWO, previous=ONE, undo_until=NOW + 10),
         State.LIVE: d,
         State.ROLLED_BACK: replace(d, state=State.ROLLED_BACK),
@@ -42,6 +47,8 @@ def command(verb: Verb) -> Command:
         return Deploy(3, "d3")
     if verb is Verb.WEIGHT:
         return Weight(5000)
+    if verb is Verb.EXTEND:
+        return Extend(600.0)
     return Drain() if verb is Verb.DRAIN else Plain(verb)
 
 
@@ -51,14 +58,19 @@ def give(d: Deployment, said: Command, **order: object) -> Deployment:
 
 # state → verb → the state it leads to; "same" for done already, "no" for a refusal
 EXPECTED = {
-    State.ABSENT: "warming no no same no no same no no",
-    State.WARMING: "no no no rolled_back rolled_back no absent no no",
-    State.CANARY: "no canary promoted rolled_back rolled_back no absent no no",
-    State.PROMOTED: "warming no same undone undone undone absent no no",
-    State.LIVE: "warming no no same no no absent no no",
-    State.ROLLED_BACK: "warming no no same same no absent no no",
-    State.UNDONE: "warming no promoted same same same absent no no",
-    State.FAILED: "warming no no same same no absent no no",
+    State.ABSENT: "warming no no same no no same no no no no",
+    State.WARMING: "no no no rolled_back rolled_back no absent no no no no",
+    State.CANARY: "no canary promoted rolled_back rolled_back no absent no no no no",
+    State.HOLD: "no paused no rolled_back rolled_back no absent paused no canary hold",
+    State.BLIND: "no paused no rolled_back rolled_back no absent paused no canary blind",
+    State.PAUSED: "no paused no rolled_back rolled_back no absent same canary canary paused",
+    State.INCONCLUSIVE: "no paused no rolled_back rolled_back no absent no no no canary",
+    State.BAKING: "no paused no rolled_back rolled_back no absent paused no canary baking",
+    State.PROMOTED: "warming no same undone undone undone absent no no no no",
+    State.LIVE: "warming no no same no no absent no no no no",
+    State.ROLLED_BACK: "warming no no same same no absent no no no no",
+    State.UNDONE: "warming no promoted same same same absent no no no no",
+    State.FAILED: "warming no no same same no absent no no no no",
 }
 
 
@@ -90,7 +102,7 @@ def test_after_the_first_version_failed_only_another_deploy_helps() -> None:
     failed = replace(base(State.FAILED), live=None)
     assert give(failed, Deploy(1, "d1")).state is State.WARMING
     assert give(failed, Plain(Verb.ABORT)) == give(failed, Drain()) == failed
-    for verb in (Verb.WEIGHT, Verb.PROMOTE, Verb.ROLLBACK, Verb.UNDO, Verb.PAUSE, Verb.RESUME):
+    for verb in (Verb.WEIGHT, Verb.PROMOTE, Verb.ROLLBACK, Verb.UNDO, Verb.PAUSE, Verb.RESUME, Verb.SKIP, Verb.EXTEND):
         with pytest.raises(Conflict, match="nothing is deployed"):
             give(failed, command(verb))
 
@@ -250,6 +262,8 @@ def test_an_inconsistent_deployment_cannot_be_made() -> None:
             replace(base(State.LIVE), **wrong)
 
 
+ARMS = st.integers(0, 400).flatmap(lambda n: st.builds(Arm, st.just(n), st.integers(0, n)))
+BLOCKS = st.builds(Block, ARMS, ARMS)
 READY = st.integers(0, 3).map(lambda n: Health(ready=n))
 SEEN = st.builds(
     Observation,
@@ -257,6 +271,9 @@ SEEN = st.builds(
     candidate=st.one_of(READY, st.just(Health(broken="gone"))),
     previous=READY,
     warming_seconds=st.floats(0, 1000),
+    seconds=st.floats(0, 100),
+    counted=st.one_of(st.none(), st.builds(Counted, BLOCKS, BLOCKS)),
+    in_force=st.booleans(),
 )
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(
@@ -267,7 +284,12 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(Weight, st.integers(0, TOTAL)),
     st.builds(Drain, st.one_of(st.none(), st.integers(1, 4))),
-    st.sampled_from(Verb).map(Plain).filter(lambda p: p.verb not in (Verb.DEPLOY, Verb.WEIGHT, Verb.DRAIN)),
+    st.builds(Extend, st.floats(1, 7200)),
+    st.builds(
+        Plain,
+        st.sampled_from([v for v in Verb if v not in (Verb.DEPLOY, Verb.WEIGHT, Verb.DRAIN, Verb.EXTEND)]),
+        st.booleans(),
+    ),
 )
 
 
@@ -281,7 +303,9 @@ class Operators(RuleBasedStateMachine):
         self.history = [self.d]
 
     def take(self, after: Deployment) -> None:
-        if after is self.d:
+        if after.revision == self.d.revision:
+            assert replace(after, trial=self.d.trial) == self.d, "only evidence changes without a record"
+            self.d = after
             return
         assert after.revision == self.d.revision + 1
         self.history.append(after)
@@ -304,7 +328,13 @@ class Operators(RuleBasedStateMachine):
         before = self.d
         after = decide(before, seen, self.now).deployment
         if before.live is not None and after.state is not State.PROMOTED:
-            assert after.live == before.live, "only a direct strategy moves traffic by itself"
+            assert after.live == before.live, "only a promotion changes what is live"
+        if self.exposure(after) > self.exposure(before) and before.state is not State.WARMING:
+            assert seen.counted is not None, "no data never advances"
+            assert seen.candidate.ready, "nothing moves onto a candidate without a worker"
+            assert seen.in_force, "a step begins after Envoy acknowledged the one before"
+        if after.state is State.ROLLED_BACK and before.state is not State.ROLLED_BACK:
+            assert seen.live.ready, "rolled back onto a version without a worker"
         self.take(after)
 
     @rule(seconds=st.sampled_from([1.0, 3600.0, UNDO_SECONDS]))
@@ -327,7 +357,7 @@ class Operators(RuleBasedStateMachine):
     @staticmethod
     def exposure(d: Deployment) -> int:
         """Traffic of whatever is not the version that has been live longest."""
-        return d.weight if d.state is State.CANARY else 0
+        return d.weight if d.state in ON_TRIAL else 0
 
 
 TestOperators = Operators.TestCase

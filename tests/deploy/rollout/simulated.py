@@ -1,14 +1,18 @@
 """Whole rollouts in simulated time: the real steering, fed with traffic that depends on the weights it sets itself."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from contracts.names import Color
+from contracts.traffic import TOTAL
 from deploy.evidence.blocks import NOTHING, Arm, Block
-from deploy.rollout.deployment import State
+from deploy.rollout.deployment import Deployment, Place, State
+from deploy.rollout.events import Health, Observation
 from deploy.rollout.plan import DEFAULT_STEPS, Guardrail, Plan, Strategy, Watched
-from deploy.rollout.steering import Seen, Turn, steer
-from deploy.rollout.trial import Counted, Stage, Trial
+from deploy.rollout.rules import decide
+from deploy.rollout.trial import Counted
 
 TICK = 5.0
 ERRORS_ONLY = Plan(
@@ -22,7 +26,7 @@ ERRORS_ONLY = Plan(
 class End:
     """How a rollout ended, after how many seconds, and how many requests the candidate had answered."""
 
-    turn: Turn | None
+    state: State
     seconds: float
     exposed: int
 
@@ -31,20 +35,37 @@ def roll_out(
     rng: np.random.Generator, rps: float, live: float, candidate: float, *, plan: Plan = ERRORS_ONLY, most: float = 3600
 ) -> End:
     """One rollout up to its switch, its rollback, or `most` seconds. `live` and `candidate` are failure rates."""
-    trial, state, exposed, ticks = Trial.begin(plan), State.CANARY, 0, int(most / TICK)
-    for i in range(1, ticks + 1):
-        share = trial.weight / 10_000
-        units = (int(rng.poisson(rps * TICK * (1 - share))), int(rng.poisson(rps * TICK * share)))
-        arms = [Arm(n, int(rng.binomial(n, rate))) for n, rate in zip(units, (live, candidate), strict=True)]
-        exposed += units[1]
-        trial, judgement = steer(state, trial, Seen(TICK, Counted(Block(*arms), NOTHING)))
-        match judgement.turn:
-            case Turn.ROLLBACK | Turn.CUTOVER:
-                return End(judgement.turn, i * TICK, exposed)
-            case Turn.ADVANCE:
-                trial, state = trial.begun(Stage.CANARY, trial.step + 1), State.CANARY
-            case Turn.HALT:
-                state = judgement.state
-            case Turn.GO_ON:
-                state = State.CANARY
-    return End(None, most, exposed)
+    d, exposed = started(plan), 0
+    for i in range(1, int(most / TICK) + 1):
+        counted = traffic(rng, rps, d.weight / TOTAL, live, candidate)
+        exposed += counted.errors.candidate.units
+        d = decide(d, look(counted), 0.0).deployment
+        if d.state in (State.BAKING, State.ROLLED_BACK):
+            return End(d.state, i * TICK, exposed)
+    return End(d.state, most, exposed)
+
+
+def started(plan: Plan) -> Deployment:
+    """A candidate that is warm beside a live version, at its first step."""
+    warming = Deployment(
+        "m",
+        state=State.WARMING,
+        live=Place(1, Color.BLUE, "one", 1),
+        candidate=Place(2, Color.GREEN, "two", 1),
+        strategy=plan.strategy,
+        plan=plan,
+    )
+    return decide(warming, look(None), 0.0).deployment
+
+
+def look(counted: Counted | None, **other: Any) -> Observation:
+    """The world five seconds later, with workers of both versions ready."""
+    facts = {"live": Health(ready=1), "candidate": Health(ready=1), "seconds": TICK, "counted": counted}
+    return Observation(**(facts | other))
+
+
+def traffic(rng: np.random.Generator, rps: float, share: float, live: float, candidate: float) -> Counted:
+    """Five seconds of requests, a `share` of them to the candidate, failing at the rates given."""
+    units = (int(rng.poisson(rps * TICK * (1 - share))), int(rng.poisson(rps * TICK * share)))
+    arms = (Arm(n, int(rng.binomial(n, rate))) for n, rate in zip(units, (live, candidate), strict=True))
+    return Counted(Block(*arms), NOTHING)
