@@ -22,18 +22,10 @@ from deploy.rollout.moves import (
     units_of,
     with_reason,
 )
-from deploy.rollout.plan import Plan
 from deploy.rollout.steering import Judgement, Seen, Turn, steer
 from deploy.rollout.trial import Stage, Trial
 
 _STATE = {Stage.CANARY: State.CANARY, Stage.BAKING: State.BAKING}
-
-
-def start(d: Deployment, plan: Plan, now: float) -> Decision:
-    """The candidate is warm: its first step."""
-    candidate, trial = candidate_of(d), Trial.begin(plan)
-    reason = f"version {candidate.version} is warm in {candidate.color} and takes {percent(trial.weight)}"
-    return move(d, now, "start", reason, candidate.version, state=State.CANARY, trial=trial, weight=trial.weight)
 
 
 def watch(d: Deployment, seen: Observation, now: float) -> Decision:

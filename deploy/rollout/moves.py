@@ -12,7 +12,8 @@ from contracts.names import Color
 from contracts.traffic import TOTAL, percent
 from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State, scaled
 from deploy.rollout.events import Deploy, Drain, Health, Order, Weight
-from deploy.rollout.plan import DEFAULTS, Strategy
+from deploy.rollout.plan import DEFAULTS, Plan, Strategy
+from deploy.rollout.trial import Trial
 
 UNDO_SECONDS = 24 * 3600.0  # how long the version before a promotion stays warm
 
@@ -71,12 +72,17 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
         return promote(d, order, now)
     wider = scaled(candidate, command.replicas or candidate.replicas)
     strategy = command.strategy or d.strategy
-    if strategy != d.strategy and d.trial is not None:
+    plan = command.plan or (d.plan if strategy is d.strategy else DEFAULTS.get(strategy))
+    if (plan, strategy) != (d.plan, d.strategy) and d.trial is not None:
         raise Conflict(
             f"model {d.model}: version {candidate.version} is on its way by strategy {d.strategy}; "
-            f"abort it before deploying it by strategy {strategy}"
+            "abort it before deploying it by another strategy or plan"
         )
-    if (wider, strategy) == (candidate, d.strategy):
+    if d.state is State.CANARY and d.trial is None and plan is not None:
+        check_revision(d, order)
+        check_able(d, candidate, order.seen.candidate, order.seen.live, "begin its rollout")
+        return start(d, plan, now, f": {order.reason}" if order.reason else "")
+    if (wider, strategy, plan) == (candidate, d.strategy, d.plan):
         return stay(d, f"version {candidate.version} already is the candidate")
     reason = f"version {candidate.version} is the candidate with {wider.replicas} workers, strategy {strategy}"
     return move(
@@ -88,7 +94,25 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
         since=d.since,
         candidate=wider,
         strategy=strategy,
-        plan=d.plan if strategy is d.strategy else DEFAULTS.get(strategy),
+        plan=plan,
+    )
+
+
+def start(d: Deployment, plan: Plan, now: float, because: str = "") -> Decision:
+    """A warm candidate takes the first step of its plan."""
+    candidate, trial = candidate_of(d), Trial.begin(plan)
+    reason = f"version {candidate.version} is warm in {candidate.color} and takes {percent(trial.weight)}{because}"
+    return move(
+        d,
+        now,
+        "start",
+        reason,
+        candidate.version,
+        state=State.CANARY,
+        strategy=plan.strategy,
+        plan=plan,
+        trial=trial,
+        weight=trial.weight,
     )
 
 

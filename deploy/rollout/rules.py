@@ -6,7 +6,7 @@ Pure: no clock, no I/O. TABLE is the one table of legal moves: every state answe
 
 from collections.abc import Mapping
 
-from deploy.rollout.conduct import extend, pause, promote_now, resume, skip, start, watch, weigh_by_hand
+from deploy.rollout.conduct import extend, pause, promote_now, resume, skip, watch, weigh_by_hand
 from deploy.rollout.deployment import Deployment, State
 from deploy.rollout.events import Observation, Order, Verb
 from deploy.rollout.moves import (
@@ -24,6 +24,7 @@ from deploy.rollout.moves import (
     promote_again,
     promoted,
     refuse,
+    start,
     stay,
     undo,
     weigh,

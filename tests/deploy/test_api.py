@@ -195,7 +195,7 @@ def test_everything_unknown_is_404_and_names_what_is_there(tmp_path: Path) -> No
         ("deploy", {"version": 2**63}),
         ("deploy", {"replicas": 0}),
         ("deploy", {"replicas": 100_000}),
-        ("deploy", {"strategy": "canary"}),
+        ("deploy", {"strategy": "hope"}),
         ("promote", {"expected_revision": -1}),
         ("promote", {"force": True}),
         ("promote", {"reason": "x" * 1001}),
