@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.errors import InvalidInput
+from deploy.evidence.counted import Counted
 from deploy.ports import WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place
 from deploy.rollout.plan import Plan, Strategy
-from deploy.rollout.trial import Counted
 
 MAX_REPLICAS = 64  # of one version on one machine; a typing mistake must not start thousands of processes
 

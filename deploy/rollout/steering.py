@@ -11,9 +11,10 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from contracts.traffic import TOTAL, percent
+from deploy.evidence.counted import Counted
 from deploy.rollout.deployment import State
 from deploy.rollout.plan import OnBlind, OnHarm
-from deploy.rollout.trial import Counted, Finding, Stage, Trial
+from deploy.rollout.trial import Finding, Stage, Trial
 
 _SPLIT_TOLERANCE = 0.02  # of all traffic; heavy callers with a sticky key make small samples uneven
 _SPLIT_SIGMAS = 4.0

@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import zip_longest
 
 from contracts.traffic import TOTAL
 from deploy.evidence import absolute, relative
 from deploy.evidence.absolute import Absolute
 from deploy.evidence.blocks import NOTHING, Block
+from deploy.evidence.counted import NONE_COUNTED, Counted
 from deploy.evidence.logs import NONE, log_mean
 from deploy.evidence.relative import Relative
 from deploy.rollout.plan import Guardrail, Plan, Step, Watched
@@ -29,23 +29,6 @@ class Stage(StrEnum):
 
     CANARY = "canary"
     BAKING = "baking"
-
-
-@dataclass(frozen=True)
-class Counted:
-    """New counts of both versions over one stretch of time. `slower` has one block per bound of
-    contracts.metrics.LATENCY_SECONDS, in their order: requests that took longer than it are the bad ones."""
-
-    errors: Block
-    batches: Block
-    slower: tuple[Block, ...] = ()
-
-    def __add__(self, other: "Counted") -> "Counted":
-        slower = tuple(a + b for a, b in zip_longest(self.slower, other.slower, fillvalue=NOTHING))
-        return Counted(self.errors + other.errors, self.batches + other.batches, slower)
-
-
-NONE_COUNTED = Counted(NOTHING, NOTHING)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from contracts.errors import Conflict, Internal, InvalidInput
 from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.evidence.blocks import Arm, Block
+from deploy.evidence.counted import Counted
 from deploy.rollout.deployment import ON_TRIAL, SENTENCES, TRIED, Deployment, Place, State, from_json, to_json
 from deploy.rollout.events import Command, Deploy, Drain, Extend, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.moves import UNDO_SECONDS
 from deploy.rollout.plan import CANARY as CANARY_PLAN
 from deploy.rollout.plan import Strategy
 from deploy.rollout.rules import TABLE, WARMING_SECONDS, decide
-from deploy.rollout.trial import Counted, Stage, Trial
+from deploy.rollout.trial import Stage, Trial
 
 NOW = 1_000.0
 WELL = Health(ready=1)

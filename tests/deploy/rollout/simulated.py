@@ -8,11 +8,11 @@ import numpy as np
 from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.evidence.blocks import NOTHING, Arm, Block
+from deploy.evidence.counted import Counted
 from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import Health, Observation
 from deploy.rollout.plan import DEFAULT_STEPS, Guardrail, Plan, Strategy, Watched
 from deploy.rollout.rules import decide
-from deploy.rollout.trial import Counted
 
 TICK = 5.0
 ERRORS_ONLY = Plan(
