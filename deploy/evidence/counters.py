@@ -66,11 +66,12 @@ def grown(before: Sample, after: Sample) -> Mapping[Series, int] | Gap:
 def counted(live: Mapping[Series, int], candidate: Mapping[Series, int], bounds: int) -> Counted | Gap:
     """Both versions over the same stretch, with durations compared at `bounds` bounds. A Gap when counters contradict
     each other by more than the moment between reading one and the next explains."""
-    arms = _arms(live, bounds), _arms(candidate, bounds)
-    for arm in arms:
-        if isinstance(arm, Gap):
-            return arm
-    errors, batches, *slower = (Block(a, b) for a, b in zip(*arms, strict=True))
+    here, there = _arms(live, bounds), _arms(candidate, bounds)
+    if isinstance(here, Gap):
+        return here
+    if isinstance(there, Gap):
+        return there
+    errors, batches, *slower = (Block(a, b) for a, b in zip(here, there, strict=True))
     return Counted(errors, batches, tuple(slower))
 
 
