@@ -10,6 +10,7 @@ guardrails:
   - {watched: latency, share: 0.4}
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
@@ -56,7 +57,7 @@ def _number(text: str, expected: str = "a number") -> float:
         value = float(text)
     except ValueError:
         raise InvalidInput(f"expected {expected}, got {text[:40]!r}") from None
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise InvalidInput(f"expected {expected}, got {text[:40]!r}")
     return value
 
@@ -131,7 +132,8 @@ class _Reader:
                 facts[key] = self._scalar(node, key, _PLAN[key])
         default = DEFAULTS[strategy]
         merged = {field: getattr(default, field) for field in default.__dataclass_fields__} | facts
-        return self._told(root, lambda: Plan(**(merged | {"strategy": strategy})))
+        made: Plan = self._told(root, lambda: Plan(**(merged | {"strategy": strategy})))
+        return made
 
     def _strategy(self, node: Node, line: int) -> Strategy:
         named = self._scalar(node, "strategy", _one_of(Strategy))
