@@ -31,7 +31,7 @@ from deploy.http.facts import Parts
 from deploy.ports import Applied, WorkerState
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
-from deploy.scrape import WorkerScrape
+from deploy.scrape import ScrapedCounters, WorkerScrape
 from deploy.settings import Settings, from_environment
 from deploy.store.at_home import open_store
 from deploy.store.store import Store
@@ -122,6 +122,7 @@ class _Plane:
             store=store,
             fleet=world.fleet,
             traffic=_EnvoyTraffic(world.router),
+            counters=ScrapedCounters(world.fleet, world.router.admin.counted),
             package_of=lambda digest: str(self._home.package(digest)),
             clock=self._clock,
         )

@@ -17,6 +17,8 @@ FAILPOINTS = (
     "register.committed",
     "delete.committed",
     "command.before_commit",
+    "evidence.before_commit",
+    "evidence.committed",
     "command.committed",
 )
 

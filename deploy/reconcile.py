@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from contracts.clock import Clock
 from contracts.errors import TealError, Unavailable
 from contracts.traffic import TrafficSplit
-from deploy.ports import Fleet, Placement, Traffic, WorkerState, WorkerStatus
+from deploy.ports import Counters, Fleet, Placement, Traffic, WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place, State
-from deploy.rollout.events import observe
+from deploy.rollout.events import Observation, observe
+from deploy.rollout.moves import Decision, stay
 from deploy.rollout.rules import decide
 from deploy.routing import PackageOf, joined, placement, placements, routing_table
 from deploy.store.store import Store
+from deploy.witness import Witness
 from router.table import RoutingTable
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,22 @@ class AppliedModel:
 class Reconciler:
     """Belongs to one event loop. `run` ticks until it is cancelled; `start` does the first observation."""
 
-    def __init__(self, *, store: Store, fleet: Fleet, traffic: Traffic, package_of: PackageOf, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fleet: Fleet,
+        traffic: Traffic,
+        counters: Counters,
+        package_of: PackageOf,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._fleet = fleet
         self._traffic = traffic
         self._package_of = package_of
         self._clock = clock
+        self._witness = Witness(counters, clock)
         self._bell = asyncio.Event()  # rung by commands and by the fleet
         self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure
         self._told = asyncio.Event()  # replaced and set after every tick, for those who wait in `applied`
@@ -132,6 +144,7 @@ class Reconciler:
         """One round. Raises what the traffic or the store raised; what was recorded before stays recorded."""
         workers = self._fleet.workers()
         recorded = await asyncio.to_thread(self._store.deployments)
+        await self._witness.look(recorded)
         deployments = await self._decide(recorded, workers)
         labels = await asyncio.to_thread(self._store.all_labels)
         await self._act(deployments, labels)
@@ -140,32 +153,51 @@ class Reconciler:
         self, recorded: Sequence[Deployment], workers: tuple[WorkerStatus, ...]
     ) -> tuple[Deployment, ...]:
         """What follows from what was seen, recorded. A disk that takes no writes stops decisions, not traffic."""
-        decided = []
         self._forget_warmed(recorded)
-        for deployment in recorded:
-            seen = observe(deployment, workers, self._warming_seconds(deployment))
-            now = self._clock.wall()
-            if decide(deployment, seen, now).action is None:
-                decided.append(deployment)
-                continue
-            try:
-                decided.append(await asyncio.to_thread(self._record, deployment.model, workers, now))
-            except TealError as error:
-                log.warning("model %s: what was decided could not be recorded: %s", deployment.model, error.message)
-                self._unrecorded = error.message
-                decided.append(deployment)
-        return tuple(decided)
+        now = self._clock.wall()
+        seen = {d.model: (self._observe(d, workers), d.revision) for d in recorded}
+        moved = [
+            d.model for d in recorded if d.trial is not None or decide(d, seen[d.model][0], now).action is not None
+        ]
+        if not moved:
+            return tuple(recorded)
+        try:
+            decided = await asyncio.to_thread(self._record, moved, seen, now)
+        except TealError as error:
+            log.warning("what was decided could not be recorded: %s", error.message)
+            self._unrecorded = error.message
+            return tuple(recorded)
+        return tuple(decided.get(d.model, d) for d in recorded)
 
-    def _record(self, model: str, workers: tuple[WorkerStatus, ...], now: float) -> Deployment:
-        """Decide again inside the transaction: a command may have come in between."""
-        decision = self._store.change(
-            model,
-            lambda d, _: decide(d, observe(d, workers, self._warming_seconds(d)), now),
-            actor=ACTOR,
-            at=now,
+    def _record(
+        self, models: list[str], seen: Mapping[str, tuple[Observation, int]], now: float
+    ) -> dict[str, Deployment]:
+        """Decide inside the transaction: a command may have come in between. Evidence is written with its effect."""
+
+        def rule(deployment: Deployment) -> Decision:
+            observation, revision = seen[deployment.model]
+            if deployment.revision != revision:  # a command came in between: what was seen was of another deployment
+                return stay(deployment, deployment.reason)
+            return decide(deployment, observation, now)
+
+        decisions = self._store.change_all(models, rule, actor=ACTOR, at=now)
+        for decision in decisions:
+            if decision.action is not None:
+                log.info("model %s: %s", decision.deployment.model, decision.reason)
+        return {decision.deployment.model: decision.deployment for decision in decisions}
+
+    def _observe(self, deployment: Deployment, workers: tuple[WorkerStatus, ...]) -> Observation:
+        told = self._witness.tell(deployment)
+        known = self._applied.get(deployment.model)
+        return observe(
+            deployment,
+            workers,
+            warming_seconds=self._warming_seconds(deployment),
+            seconds=told.seconds,
+            counted=told.counted,
+            gap=told.gap,
+            in_force=known is not None and known[1].revision == deployment.revision,
         )
-        log.info("model %s: %s", model, decision.reason)
-        return decision.deployment
 
     async def _act(self, deployments: tuple[Deployment, ...], labels: Mapping[str, Mapping[str, int]]) -> None:
         """Make before break: new workers first, then routes, and only then are the old workers let go."""

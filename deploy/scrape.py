@@ -1,11 +1,21 @@
-"""Fetches a worker's own metrics over its Unix socket. Adapter only; who asks is deploy.http."""
+"""Fetches what Envoy and the workers export: one worker's metrics for Prometheus, and the raw counters for rollouts.
+
+Adapter only. What the counters mean is deploy/evidence; who asks is deploy.http and the tick.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import httpx
 
 from contracts.errors import NotFound, Unavailable
 from contracts.worker import PATH_METRICS
-from deploy.ports import Fleet
+from deploy.evidence.counters import Sample
+from deploy.evidence.scraped import envoy_samples, joined, worker_samples
+from deploy.ports import Fleet, WorkerState
+from router.naming import PREDICT
 
+SCRAPES_AT_ONCE = 16
 SCRAPE_SECONDS = 2.0  # shorter than any scrape interval: a worker that hangs must not hold up the others
 
 
@@ -33,3 +43,32 @@ class WorkerScrape:
         if answer.status_code != 200:
             raise Unavailable(f"worker {worker_id} answered its metrics with {answer.status_code}")
         return answer.content
+
+
+class ScrapedCounters:
+    """Counters of this machine, asked of Envoy and of every worker concerned. `envoy` returns Envoy's Prometheus text.
+
+    A worker that does not answer just now is left out of this look: its series only pause. Envoy that does not answer
+    is no evidence at all."""
+
+    def __init__(self, fleet: Fleet, envoy: Callable[[], Awaitable[str]]) -> None:
+        self._fleet = fleet
+        self._envoy = envoy
+        self._scrape = WorkerScrape(fleet)
+        self._at_once = asyncio.Semaphore(SCRAPES_AT_ONCE)
+
+    async def look(self, versions: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], Sample]:
+        """Raises Unavailable when Envoy cannot be asked."""
+        workers = [
+            w.id for w in self._fleet.workers() if (w.model, w.version) in versions and w.state is WorkerState.READY
+        ]
+        envoy, *texts = await asyncio.gather(self._envoy(), *(self._worker(each) for each in workers))
+        own = [worker_samples(text, worker) for worker, text in zip(workers, texts, strict=True)]
+        return {key: sample for key, sample in joined(envoy_samples(envoy, PREDICT), *own).items() if key in versions}
+
+    async def _worker(self, worker_id: str) -> str:
+        async with self._at_once:
+            try:
+                return (await self._scrape.metrics(worker_id)).decode("utf-8", "replace")
+            except (NotFound, Unavailable):
+                return ""

@@ -113,6 +113,7 @@ def _document(config: EnvoyConfig) -> dict[str, Any]:
         "layered_runtime": {
             "layers": [{"name": "teal", "static_layer": {"re2.max_program_size.error_level": PATTERN_SIZE}}]
         },
+        "stats_flush_on_admin": True,  # histograms are merged when somebody asks, so all numbers are of that moment
         "stats_config": {
             "use_all_default_tags": False,
             "stats_tags": stats_tags(),

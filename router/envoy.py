@@ -16,7 +16,7 @@ from contracts.clock import Clock
 from contracts.errors import Unavailable
 from router.bootstrap import DIGEST_KEY
 from router.listener import STAT_PREFIX
-from router.naming import SEPARATOR
+from router.naming import PREDICT, SEPARATOR
 
 MOST_NAMES = 16  # in one filter; for more, everything is read
 POLL_SECONDS = 0.02
@@ -103,6 +103,13 @@ class EnvoyAdmin:
     async def prometheus(self) -> bytes:
         """Everything Envoy counts, as Prometheus text."""
         return (await self._ask("GET", "/stats/prometheus")).content
+
+    async def counted(self) -> str:
+        """What Envoy counted of requests that its splits sent to versions, as Prometheus text; what never happened is
+        left out. Durations are merged for this answer, so counters and histograms are of one moment."""
+        pattern = rf"^cluster\.{PREDICT}\{SEPARATOR}.*\.upstream_rq_(completed|[45]xx|retry_success|time)$"
+        answer = await self._ask("GET", "/stats/prometheus?usedonly", params={"filter": pattern})
+        return answer.text
 
     async def drain(self, seconds: float) -> bool:
         """Tell callers to leave, keep answering until no request is under way or `seconds` are over; says which.

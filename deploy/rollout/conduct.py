@@ -35,15 +35,14 @@ def watch(d: Deployment, seen: Observation, now: float) -> Decision:
         trial_of(d),
         Seen(seen.seconds, seen.counted, seen.gap, seen.in_force, seen.live.ready, seen.candidate.ready),
     )
-    seen_too = replace(d, trial=trial)
+    seen_too = replace(d, trial=trial, reason=f"version {candidate_of(d).version}: {judgement.reason}")
     if judgement.turn is Turn.STAY:
-        return Decision(seen_too, None, judgement.reason)
+        return Decision(seen_too, None, seen_too.reason)
     return _turn(seen_too, judgement, now)
 
 
 def _turn(d: Deployment, judgement: Judgement, now: float) -> Decision:
-    candidate, trial = candidate_of(d), trial_of(d)
-    said = f"version {candidate.version}: {judgement.reason}"
+    candidate, trial, said = candidate_of(d), trial_of(d), d.reason
     match judgement.turn:
         case Turn.ADVANCE:
             return _at(d, trial.begun(Stage.CANARY, trial.step + 1), now, "advance", said)

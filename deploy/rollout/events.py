@@ -6,7 +6,7 @@ How a deployment answers them is rules.py.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from contracts.errors import InvalidInput
 from deploy.evidence.counted import Counted
@@ -126,12 +126,13 @@ class Order:
     expected_revision: int | None = None
 
 
-def observe(deployment: Deployment, workers: Collection[WorkerStatus], warming_seconds: float = 0.0) -> Observation:
+def observe(deployment: Deployment, workers: Collection[WorkerStatus], **facts: Any) -> Observation:
+    """The fleet as it is now; `facts` are the other fields of an Observation."""
     return Observation(
         live=_health(deployment, deployment.live, workers),
         candidate=_health(deployment, deployment.candidate, workers),
         previous=_health(deployment, deployment.previous, workers),
-        warming_seconds=warming_seconds,
+        **facts,
     )
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from contracts.traffic import TOTAL, percent
 from deploy.evidence.counted import Counted
 from deploy.rollout.deployment import State
+from deploy.rollout.finding import Finding
 from deploy.rollout.plan import OnBlind, OnHarm
-from deploy.rollout.trial import Finding, Stage, Trial
+from deploy.rollout.trial import Stage, Trial
 
 _SPLIT_TOLERANCE = 0.02  # of all traffic; heavy callers with a sticky key make small samples uneven
 _SPLIT_SIGMAS = 4.0
@@ -216,9 +217,8 @@ def _halt(state: State, into: State, reason: str) -> Judgement:
 
 
 def _evidence(trial: Trial, finding: Finding) -> str:
-    arms = finding.blocks(trial.counted)[0]
     return (
-        f"{arms.candidate.bad} of {arms.candidate.units} against {arms.live.bad} of {arms.live.units}, "
+        f"{finding.said(trial.counted)}, "
         f"evidence {math.exp(min(finding.log_harm, 700)):.3g} of {math.exp(trial.needed(finding)):.3g}"
     )
 

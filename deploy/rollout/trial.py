@@ -10,18 +10,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from contracts.traffic import TOTAL
-from deploy.evidence import absolute, relative
-from deploy.evidence.absolute import Absolute
-from deploy.evidence.blocks import NOTHING, Block
 from deploy.evidence.counted import NONE_COUNTED, Counted
-from deploy.evidence.logs import NONE, log_mean
-from deploy.evidence.relative import Relative
-from deploy.rollout.plan import Guardrail, Plan, Step, Watched
+from deploy.rollout.finding import Finding
+from deploy.rollout.plan import Plan, Step
 
 SUSPICIOUS = math.log(3)
 """Evidence of harm from which on nothing advances, long before it is enough to roll back."""
-ENOUGH_FOR_QUANTILES = 200
-"""Requests of the live version from which its quantiles are known well enough to compare with."""
 
 
 class Stage(StrEnum):
@@ -29,43 +23,6 @@ class Stage(StrEnum):
 
     CANARY = "canary"
     BAKING = "baking"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Evidence of one guardrail.
-
-    bounds       for latency, which bounds of LATENCY_SECONDS are compared, by index; () while they are not chosen
-    comparisons  one per bound, or the only one of what else is watched
-    objective    where the guardrail has one
-    """
-
-    guardrail: Guardrail
-    comparisons: tuple[Relative, ...]
-    bounds: tuple[int, ...] = ()
-    objective: Absolute | None = None
-
-    @property
-    def log_harm(self) -> float:
-        return log_mean([each.log_harm for each in self.comparisons]) if self.comparisons else NONE
-
-    @property
-    def log_safe(self) -> float:
-        """Every comparison must be safe, or the objective met. Nothing compared is nothing shown."""
-        compared = min((each.log_safe for each in self.comparisons), default=NONE)
-        return compared if self.objective is None else max(compared, self.objective.log_safe)
-
-    def blocks(self, counted: Counted) -> tuple[Block, ...]:
-        """What this guardrail looks at."""
-        if self.guardrail.watched is Watched.LATENCY:
-            return tuple(counted.slower[i] if counted.slower else NOTHING for i in self.bounds)
-        return (counted.errors if self.guardrail.watched is Watched.ERRORS else counted.batches,)
-
-    def update(self, counted: Counted) -> "Finding":
-        blocks = self.blocks(counted)
-        compared = tuple(relative.update(e, block) for e, block in zip(self.comparisons, blocks, strict=True))
-        objective = None if self.objective is None else absolute.update(self.objective, blocks[0].candidate)
-        return replace(self, comparisons=compared, objective=objective)
 
 
 @dataclass(frozen=True)
@@ -95,7 +52,7 @@ class Trial:
     @classmethod
     def begin(cls, plan: Plan) -> "Trial":
         """A trial before its first step."""
-        return cls(plan, tuple(_finding(plan, guardrail) for guardrail in plan.guardrails))
+        return cls(plan, tuple(Finding.begin(guardrail, plan.margin) for guardrail in plan.guardrails))
 
     @property
     def here(self) -> Step:
@@ -133,29 +90,8 @@ class Trial:
         """Take in new counts. What is compared was chosen from older ones, never from these."""
         return replace(
             self,
-            findings=tuple(self._chosen(finding).update(counted) for finding in self.findings),
+            findings=tuple(f.chosen(self.counted, self.plan.margin).update(counted) for f in self.findings),
             units=self.units + counted.errors.candidate.units,
             unseen=0.0,
             counted=self.counted + counted,
         )
-
-    def _chosen(self, finding: Finding) -> Finding:
-        """The finding with its bounds chosen, as soon as enough is known of the live version: the smallest bounds that
-        its median, its 90th and its 99th percentile do not exceed."""
-        if finding.guardrail.watched is not Watched.LATENCY or finding.bounds:
-            return finding
-        live = [block.live for block in self.counted.slower]
-        if not live or live[0].units < ENOUGH_FOR_QUANTILES:
-            return finding
-        bounds = {next((i for i, arm in enumerate(live) if arm.bad <= q * arm.units), None) for q in _SLOWEST}
-        chosen = tuple(sorted(i for i in bounds if i is not None))
-        return replace(finding, bounds=chosen, comparisons=(Relative(margin=self.plan.margin),) * len(chosen))
-
-
-_SLOWEST = (0.5, 0.1, 0.01)  # share of requests that are slower than each quantile
-
-
-def _finding(plan: Plan, guardrail: Guardrail) -> Finding:
-    known = guardrail.watched is not Watched.LATENCY
-    objective = None if guardrail.objective is None else Absolute(guardrail.objective)
-    return Finding(guardrail, (Relative(margin=plan.margin),) if known else (), (), objective)

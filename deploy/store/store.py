@@ -6,7 +6,7 @@ commits in a thread, because a slow disk may take longer; reads it calls where i
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -132,7 +132,7 @@ class Store:
     def change(self, model: str, rule: Rule, *, actor: str, at: float) -> Decision:
         """Read a deployment, let `rule` decide, and record what it decided, all in one transaction.
 
-        What `rule` raises leaves everything as it was. A decision without an action writes nothing."""
+        What `rule` raises leaves everything as it was. A decision without an action is no event."""
         with translated(self._engine), self._engine.begin() as connection:
             before = _deployment(connection, model)
             decision = rule(before, _versions(connection, model))
@@ -142,6 +142,25 @@ class Store:
         if decision.action is not None:
             reach("command.committed")
         return decision
+
+    def change_all(
+        self, models: Collection[str], rule: Callable[[Deployment], Decision], *, actor: str, at: float
+    ) -> tuple[Decision, ...]:
+        """Let `rule` decide on each of `models` and record all of it in one transaction, in order of name: evidence
+        that was taken in, and events where there is an action."""
+        decisions = []
+        with translated(self._engine), self._engine.begin() as connection:
+            for model in sorted(models):
+                before = _deployment(connection, model)
+                decision = rule(before)
+                if decision.action is not None:
+                    _record(connection, before, decision, actor, at)
+                elif decision.deployment != before:
+                    _keep(connection, decision.deployment)
+                decisions.append(decision)
+            reach("evidence.before_commit")
+        reach("evidence.committed")
+        return tuple(decisions)
 
     # ---- labels
 
@@ -281,6 +300,17 @@ def _record(connection: Connection, before: Deployment, decision: Decision, acto
         to_json(after),
     )
     _tell(connection, told)
+
+
+def _keep(connection: Connection, after: Deployment) -> None:
+    """Write what changes without an event: the evidence of a rollout."""
+    changed = connection.execute(
+        update(deployments)
+        .where(deployments.c.model == after.model, deployments.c.revision == after.revision)
+        .values(body=json.dumps(to_json(after)))
+    )
+    if changed.rowcount == 0:
+        raise _overtaken(after.model)
 
 
 def _overtaken(model: str) -> Conflict:

@@ -20,6 +20,7 @@ from deploy.store.database import sqlite_url
 from deploy.store.store import Store
 from deploy.telemetry import Observed, Telemetry
 from tests.fakes.clock import HandClock
+from tests.fakes.counters import FakeCounters
 from tests.fakes.fleet import FakeFleet
 from tests.fakes.traffic import FakeTraffic
 
@@ -32,6 +33,7 @@ class Plane:
     store: Store
     fleet: FakeFleet
     traffic: FakeTraffic
+    counters: FakeCounters
     clock: HandClock
     reconciler: Reconciler
     http: httpx.AsyncClient
@@ -78,6 +80,7 @@ async def plane(
     instantly: bool = True,
     fleet: FakeFleet | None = None,
     traffic: FakeTraffic | None = None,
+    counters: FakeCounters | None = None,
     ack_seconds: float = BOUND,
     ticking: bool = True,
 ) -> AsyncIterator[Plane]:
@@ -85,8 +88,14 @@ async def plane(
     home, clock = Home(path), HandClock()
     store = Store(sqlite_url(home.state))
     fleet, traffic = fleet or FakeFleet(instantly=instantly), traffic or FakeTraffic()
+    counters = counters or FakeCounters()
     reconciler = Reconciler(
-        store=store, fleet=fleet, traffic=traffic, package_of=lambda d: str(home.package(d)), clock=clock
+        store=store,
+        fleet=fleet,
+        traffic=traffic,
+        counters=counters,
+        package_of=lambda d: str(home.package(d)),
+        clock=clock,
     )
     telemetry = Telemetry()
     commands = Commands(
@@ -119,7 +128,7 @@ async def plane(
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090") as http:
             running = asyncio.create_task(reconciler.run()) if ticking else None
             try:
-                yield Plane(home, store, fleet, traffic, clock, reconciler, http)
+                yield Plane(home, store, fleet, traffic, counters, clock, reconciler, http)
             finally:
                 if running is not None:
                     running.cancel()

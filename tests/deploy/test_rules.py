@@ -305,7 +305,9 @@ class Operators(RuleBasedStateMachine):
 
     def take(self, after: Deployment) -> None:
         if after.revision == self.d.revision:
-            assert replace(after, trial=self.d.trial) == self.d, "only evidence changes without a record"
+            assert replace(after, trial=self.d.trial, reason=self.d.reason) == self.d, (
+                "only evidence changes without a record"
+            )
             self.d = after
             return
         assert after.revision == self.d.revision + 1
