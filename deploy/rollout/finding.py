@@ -77,9 +77,10 @@ class Finding:
         known = live and live[0].units >= ENOUGH_FOR_QUANTILES
         if self.guardrail.watched is not Watched.LATENCY or self.comparisons or not known:
             return self
+        noticed = [i for i, seconds in enumerate(LATENCY_SECONDS) if seconds >= self.guardrail.floor]
         rarest: dict[int, float] = {}
         for share in _SLOWER:
-            bound = next((i for i, arm in enumerate(live) if arm.bad <= share * arm.units), None)
+            bound = next((i for i in noticed if live[i].bad <= share * live[i].units), None)
             if bound is not None:
                 rarest[bound] = share
         return replace(

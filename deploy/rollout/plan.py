@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from contracts.errors import InvalidInput
+from contracts.metrics import LATENCY_SECONDS
 from contracts.traffic import TOTAL, percent
 
 MINUTE = 60.0
@@ -63,14 +64,20 @@ class Guardrail:
     required    promotion needs evidence that it is no worse by the plan's margin
     objective   share of bad units that is fine in any case; None: only the comparison counts. An objective that is
                 met stands in for the comparison, because versions that never fail cannot be compared
+    floor       seconds; for latency: what is faster than this is fast enough, and by how much is nobody's business
     """
 
     watched: Watched
     share: float
     required: bool = True
     objective: float | None = None
+    floor: float = 0.005
 
     def __post_init__(self) -> None:
+        if not 0 <= self.floor < LATENCY_SECONDS[-1]:
+            raise InvalidInput(
+                f"guardrail {self.watched}: its floor is not negative and below {LATENCY_SECONDS[-1]:g} s"
+            )
         if not 0 < self.share <= 1:
             raise InvalidInput(f"guardrail {self.watched}: its share of alpha is more than 0 and at most 1")
         if self.objective is not None and not 0 < self.objective < 0.1:

@@ -91,6 +91,7 @@ _GUARDRAIL: _Scalars = {
     "share": _number,
     "required": _flag,
     "objective": _number,
+    "floor": seconds,
 }
 _PLAN: _Scalars = {
     "alpha": _number,
