@@ -35,6 +35,11 @@ class Row:
         return self.median >= self.goal if self.at_least else self.median <= self.goal
 
 
+def ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
+    """Round by round, so that a slow minute of the machine hits both sides."""
+    return tuple(a / b for a, b in zip(above, below, strict=True))
+
+
 def table(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     """The rows as a Markdown table: median, spread, goal, verdict."""
     lines = [f"# {title}", ""]
