@@ -15,6 +15,8 @@ class Limits:
 
     json_body: int = 16 * MIB  # a JSON body costs many times its size in objects, so it is smaller
     binary_body: int = 64 * MIB
+    image_body: int = 16 * MIB
+    image_pixels: int = 40_000_000  # of a picture as sent; known from its header, before anything is decoded
     json_depth: int = 32
     tensor_rank: int = 8
     headers: int = 100

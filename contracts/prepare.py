@@ -15,12 +15,16 @@ class PrepareSpec:
     """source   SavedModel directory, .keras or .tflite file
     output   empty directory for the package
     samples  optional .npz or JSON file with sample inputs
-    lineage  optional JSON file; see contracts.package.Lineage"""
+    lineage  optional JSON file; see contracts.package.Lineage
+    preprocessing       optional JSON file; see contracts.preprocessing.Preprocessing
+    reduced_precision   also try plans that compute less precisely, and let one serve when it is close enough"""
 
     source: str
     output: str
     samples: str | None = None
     lineage: str | None = None
+    reduced_precision: bool = False
+    preprocessing: str | None = None
 
     def argv(self) -> list[str]:
         argv = [sys.executable, "-m", "serving.prepare", "--source", self.source, "--output", self.output]
@@ -28,4 +32,8 @@ class PrepareSpec:
             argv += ["--samples", self.samples]
         if self.lineage is not None:
             argv += ["--lineage", self.lineage]
+        if self.preprocessing is not None:
+            argv += ["--preprocessing", self.preprocessing]
+        if self.reduced_precision:
+            argv.append("--allow-reduced-precision")
         return argv

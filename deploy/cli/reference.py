@@ -24,6 +24,8 @@ GENERATED = "<!-- written by `make docs`; change the code instead -->"
 LIMIT_WORDS: Mapping[str, str] = {
     "json_body": "longest JSON body of a prediction; 413 beyond",
     "binary_body": "longest binary body of a prediction; 413 beyond",
+    "image_body": "longest JPEG or PNG sent as it is; 413 beyond",
+    "image_pixels": "largest picture, width times height as its header says; 400 beyond",
     "json_depth": "deepest nesting of a JSON body; 400 beyond",
     "tensor_rank": "most dimensions of a tensor; 400 beyond",
     "headers": "most headers of a request",
