@@ -1,8 +1,8 @@
 """How the control plane asks `serving` to bring a model from elsewhere onto this disk, and which addresses are known.
 
 `python -m serving.fetch` runs in a process of its own with the credentials of whoever asked. It never loads what it
-brings, as the process that loads a model never sees a credential. It speaks JSON lines like `contracts.prepare` and ends
-with `{"result": {"path": "...", "source": "...", "lineage": {...}}}` or `{"error": {...}}`:
+brings, as the process that loads a model never sees a credential. It speaks JSON lines like `contracts.prepare` and
+ends with `{"result": {"path": "...", "source": "...", "lineage": {...}}}` or `{"error": {...}}`:
 
     path      what to prepare: inside `output`, or where it already lies on this machine
     source    the address that was taken, an alias resolved to its version

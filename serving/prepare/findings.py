@@ -13,10 +13,9 @@ from contracts.signature import Signature
 from serving.engine.base import Engine
 from serving.prepare.measure import Measured
 from serving.prepare.rows import fixed_dimension, influence
-from serving.prepare.samples import Case, Given, SignatureCases, run, settle
+from serving.prepare.samples import FEW_ROWS, Case, Given, SignatureCases, run, settle
 
 LITERT_PATH = "plans/litert/model.tflite"
-_FEW_ROWS = 4  # fewer given rows than this are too few to see rows influence each other
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def settle_all(reference: Engine, model: Model, clock: Clock) -> dict[str, Signa
 
 def measure_rows(reference: Engine, model: Model, cases: Mapping[str, SignatureCases], clock: Clock) -> Findings:
     """Ask the reference whether rows influence each other, signature by signature."""
-    measured, notes = [], list(model.notes)
+    measured, notes = [], [*model.notes, *(found.note for found in cases.values() if found.note is not None)]
     for signature in model.signatures:
         why = _why_not_batched(reference, signature, cases[signature.name], clock)
         measured.append(replace(signature, batched=why is None))
@@ -68,7 +67,7 @@ def _why_not_batched(reference: Engine, signature: Signature, found: SignatureCa
     if (why := fixed_dimension(signature)) is not None:
         return why
     cases = found.cases
-    if found.given and len(next(iter(cases[0].inputs.values()))) < _FEW_ROWS:
+    if found.given and len(next(iter(cases[0].inputs.values()))) < FEW_ROWS:
         cases += settle(reference, signature, None, clock.monotonic).cases[:1]
     if not cases:
         return f"it could not be measured, {found.why_none}"

@@ -12,8 +12,9 @@ from contracts.errors import InvalidInput
 from contracts.package import PlanReport
 from contracts.prepare import PrepareSpec
 from serving.engine.base import Engine
-from serving.prepare import pack, savedmodel, source
+from serving.prepare import layout, pack, savedmodel, source
 from serving.prepare.choose import choose
+from serving.prepare.described import describe, with_mlflow
 from serving.prepare.findings import LITERT_PATH, Findings, Model, measure_rows, report_on, settle_all
 from serving.prepare.finish import STAGING, Prepared, finish
 from serving.prepare.given import read_given
@@ -45,7 +46,7 @@ def prepare(
     output = pack.open_output(spec.output)
     try:
         found = source.recognise(spec.source)
-        if found.kind == source.KIND_TFLITE:
+        if found.kind == layout.KIND_TFLITE:
             return prepare_tflite(spec, found, tell, clock, open_litert)
         return _prepare(spec, found, tell, clock, open_runtime)
     except BaseException:
@@ -61,22 +62,22 @@ def _prepare(
     open_runtime: Callable[[], Runtime],
 ) -> Prepared:
     output = Path(spec.output)
-    lineage = pack.read_lineage(spec.lineage)
-    tell("copy", spec.source)
+    lineage = with_mlflow(pack.read_lineage(spec.lineage), found.mlflow)
+    tell("copy", str(found.path))
     copy = _copy(found, output)
     source_digest = source.digest_of_copy(copy)
     tell("scan", f"{found.kind} {source_digest[:12]}")
     model = None
-    if found.kind == source.KIND_KERAS:
+    if found.kind == layout.KIND_KERAS:
         refuse_unsafe_keras(copy, copy.parent)
     else:
-        model = _scan(copy, spec)  # before TensorFlow's import, which takes seconds
+        model = _scan(copy, spec, found)  # before TensorFlow's import, which takes seconds
     tell("import", "TensorFlow")
     runtime = open_runtime()
     try:
         if model is None:
             tell("export", "the .keras file as a SavedModel")
-            model = _export(runtime, copy, output / TENSORFLOW_PATH, spec)
+            model = _export(runtime, copy, output / TENSORFLOW_PATH, spec, found)
         tell("load", f"signatures {', '.join(s.name for s in model.signatures)}")
         runtime.start_conversion(model.path, output / LITERT_PATH, model.signatures)
         reference = _load(runtime, model)
@@ -111,7 +112,7 @@ def _prepare(
 
 def _copy(found: source.Source, output: Path) -> Path:
     """A SavedModel goes straight to its place in the package, a .keras file into the staging directory."""
-    if found.kind == source.KIND_KERAS:
+    if found.kind == layout.KIND_KERAS:
         target = output / STAGING / "source.keras"
         source.copy_file(found.path, target)
         return target
@@ -120,7 +121,7 @@ def _copy(found: source.Source, output: Path) -> Path:
     return target
 
 
-def _scan(saved_model: Path, spec: PrepareSpec) -> Model:
+def _scan(saved_model: Path, spec: PrepareSpec, found: source.Source) -> Model:
     graphs = savedmodel.read(saved_model / savedmodel.MODEL_FILE)
     refuse_forbidden(graphs)
     refuse_missing_variables(graphs, saved_model)
@@ -128,16 +129,18 @@ def _scan(saved_model: Path, spec: PrepareSpec) -> Model:
     if spec.samples is not None:
         name, inputs = read_given(Path(spec.samples), signatures)
         return Model(saved_model, signatures, {name: Given((inputs,))})
+    described = describe(found, signatures)
     warm_up = read_warm_up(saved_model, signatures)
     if warm_up is None:
-        return Model(saved_model, signatures, {})
-    return Model(saved_model, signatures, warm_up.given, (warm_up.note,))
+        return Model(saved_model, signatures, described.given, described.notes)
+    # What callers really sent says more than one example.
+    return Model(saved_model, signatures, {**described.given, **warm_up.given}, (warm_up.note, *described.notes))
 
 
-def _export(runtime: Runtime, keras_file: Path, target: Path, spec: PrepareSpec) -> Model:
+def _export(runtime: Runtime, keras_file: Path, target: Path, spec: PrepareSpec, found: source.Source) -> Model:
     target.parent.mkdir(parents=True, exist_ok=True)
     runtime.export_keras(keras_file, target)
-    return _scan(target, spec)  # a custom object that slipped through would show here
+    return _scan(target, spec, found)  # a custom object that slipped through would show here
 
 
 def _load(runtime: Runtime, model: Model) -> Engine:
