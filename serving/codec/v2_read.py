@@ -78,7 +78,7 @@ class V2Codec:
             raise InvalidInput('"id" must be text')
         _check_extras(value)
         parameters = value.get("parameters", {})
-        timeout, priority = _read_schedule(parameters)
+        timeout, priority = read_schedule(parameters)
         inputs = self._read_inputs(value.get("inputs"), blobs)
         rows = row_count(self.signature, inputs)
         all_binary = _flag(parameters, "binary_data_output", default=False)
@@ -137,7 +137,7 @@ class V2Codec:
         return tuple(wanted), frozenset([name for name, binary in wanted.items() if binary])
 
 
-def _read_schedule(parameters: dict[str, Any]) -> tuple[float | None, int]:
+def read_schedule(parameters: dict[str, Any]) -> tuple[float | None, int]:
     """The `timeout` in seconds, which is sent in microseconds and where 0 is none, and the `priority`.
     Raises InvalidInput, also for names that Triton keeps to itself."""
     numbers = {name: parameters.get(name, 0) for name in ("timeout", "priority")}
@@ -160,7 +160,7 @@ def _flag(parameters: Any, name: str, *, default: bool) -> bool:
 
 def _read_tensor(column: Column, entry: dict[str, Any], blobs: Blobs | None) -> Array:
     spec = column.spec
-    datatype, shape = entry.get("datatype"), _read_shape(column, entry.get("shape"))
+    datatype, shape = entry.get("datatype"), read_shape(column, entry.get("shape"))
     expected = DATATYPES.get(spec.dtype)
     if expected is None:
         raise InvalidInput(f"{column.expected}, which this protocol has no datatype for: use the /v1 route")
@@ -216,7 +216,8 @@ def _wrong_count(name: str, shape: tuple[int, ...], count: int, got: int) -> Inv
     return InvalidInput(f'input {quoted(name)}: "shape" {list(shape)} needs {count} values, "data" has {got}')
 
 
-def _read_shape(column: Column, shape: Any) -> tuple[int, ...]:
+def read_shape(column: Column, shape: Any) -> tuple[int, ...]:
+    """A shape that some body could hold. Raises InvalidInput."""
     name = quoted(column.spec.name)
     if type(shape) is not list or any(type(d) is not int for d in shape):
         raise InvalidInput(f'input {name}: "shape" must be a list of whole numbers')
