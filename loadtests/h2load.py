@@ -1,4 +1,4 @@
-"""Runs `h2load` (Debian's nghttp2-client) with one gRPC message and reads what it prints: a closed loop, for throughput.
+"""Runs `h2load` (Debian's nghttp2-client) with one gRPC message and reads its report: a closed loop, for throughput.
 
 h2load is fast enough not to be the limit, and knows nothing of gRPC: an error is HTTP 200 with a status in the
 headers. So a real call before and after must succeed, and every answer must bring as many bytes as a good one.
