@@ -3,8 +3,10 @@
 Engines know neither callers, nor deadlines, nor wire formats. One thread at a time may be inside an engine.
 """
 
+import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +14,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Engine(Protocol):
@@ -47,5 +51,16 @@ NUMPY_DTYPES: Mapping[str, np.dtype[Any]] = {
 
 
 def cores() -> int:
-    """Cores this process may use; a container's or taskset's share, not the machine's."""
-    return len(os.sched_getaffinity(0))
+    """Cores this process may use: a container's quota or taskset's share, not the machine's."""
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min(allowed, quota(_QUOTA) or allowed))
+
+
+def quota(path: Path) -> int | None:
+    """Whole cores that cgroup v2's `cpu.max` at `path` grants, rounded up; None when it limits nothing. A container
+    sees its own group there, which is the only place where such a limit is common."""
+    try:
+        granted, period = path.read_text().split()
+        return None if granted == "max" else math.ceil(int(granted) / int(period))
+    except (OSError, ValueError):
+        return None

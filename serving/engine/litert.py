@@ -15,21 +15,18 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from contracts.signature import Signature
-from serving.engine.base import Array, Tensors, cores
+from serving.engine.base import Array, Tensors
 from serving.engine.tflite import entry
 
 # XNNPACK packs the weights once more for every interpreter. Up to this much of copies, every bucket gets its own
 # interpreter; a bigger model keeps a single one and changes its shape whenever another bucket's turn comes.
 _PACKED_BYTES = 256 * 1024 * 1024
 
-# Below this the work of one run is smaller than waking a second thread for it.
-_ONE_THREAD_BYTES = 512 * 1024
-
 
 class LitertEngine:
     """Runs a .tflite file whose signature names and tensor aliases equal the SavedModel's it was made from.
 
-    `buckets` ascend; `threads` 0 takes one thread for a tiny model and all cores otherwise.
+    `buckets` ascend; `threads` is at least 1.
     Raises ValueError when the file does not load or lacks one of `signatures`.
     """
 
@@ -41,7 +38,7 @@ class LitertEngine:
         self._signatures = {s.name: s for s in signatures}
         self._buckets = buckets
         size = path.stat().st_size
-        self._threads = threads or (1 if size < _ONE_THREAD_BYTES else cores())
+        self._threads = threads
         self._shared = size * len(buckets) > _PACKED_BYTES
         self._interpreters: dict[int, list[_Opened]] = {}
         self._runs: dict[tuple[str, int], _Run] = {}

@@ -11,11 +11,10 @@ from contracts.clock import Clock
 from contracts.package import PlanReport
 from contracts.signature import Signature
 from serving.engine.base import Engine
+from serving.prepare.compare import Shares
 from serving.prepare.measure import Measured
 from serving.prepare.rows import fixed_dimension, influence
 from serving.prepare.samples import FEW_ROWS, Case, Given, SignatureCases, run, settle
-
-LITERT_PATH = "plans/litert/model.tflite"
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,18 @@ def _why_not_batched(reference: Engine, signature: Signature, found: SignatureCa
     return None
 
 
-def report_on(name: str, status: str, reason: str, path: str | None, measured: Measured) -> PlanReport:
+def report_on(
+    name: str,
+    status: str,
+    reason: str,
+    path: str | None,
+    measured: Measured,
+    *,
+    tolerance: Mapping[str, Shares] | None = None,
+    precision: str | None = None,
+) -> PlanReport:
     compared = measured.rows_checked > 0
+    by_threads = {str(n): _as_text(seconds) for n, seconds in measured.by_threads.items()}
     return PlanReport(
         name=name,
         status=status,
@@ -88,5 +97,14 @@ def report_on(name: str, status: str, reason: str, path: str | None, measured: M
         max_abs_error=measured.difference.max_abs_error if compared else None,
         argmax_flips=measured.difference.argmax_flips if compared else None,
         rows_checked=measured.rows_checked if compared else None,
-        seconds_per_run={str(size): seconds for size, seconds in measured.seconds.items()},
+        seconds_per_run=_as_text(measured.seconds),
+        max_rel_error=measured.difference.max_rel_error if compared else None,
+        tolerance=dict(tolerance or {}) if compared else {},
+        precision=precision,
+        threads=measured.threads,
+        seconds_by_threads=by_threads if len(by_threads) > 1 else {},
     )
+
+
+def _as_text(seconds: Mapping[int, float]) -> dict[str, float]:
+    return {str(size): value for size, value in seconds.items()}

@@ -15,11 +15,12 @@ from contracts.prepare import PrepareSpec
 from contracts.signature import Signature
 from serving.prepare import pack, source
 from serving.prepare.choose import choose
-from serving.prepare.findings import LITERT_PATH, Findings, Model, measure_rows, report_on, settle_all
+from serving.prepare.findings import Findings, Model, measure_rows, report_on, settle_all
 from serving.prepare.finish import Prepared, finish
 from serving.prepare.given import read_given
 from serving.prepare.isolated import DiedOrLate
 from serving.prepare.measure import Measured
+from serving.prepare.plans import LITERT_PATH
 from serving.prepare.ports import LitertRuntime
 from serving.prepare.samples import Given
 from serving.prepare.stages import LONGEST, Tell
@@ -95,7 +96,7 @@ def _verified(runtime: LitertRuntime, copy: Path, findings: Findings, clock: Clo
     origin = f"the file itself, run by LiteRT {version}; there is no TensorFlow model to compare it with"
     report = report_on("litert", "passed", "; ".join((origin, *notes)), LITERT_PATH, measured)
     # These fields speak of differences from TensorFlow, and nobody knows any.
-    return findings, replace(report, max_abs_error=None, argmax_flips=None, rows_checked=None)
+    return findings, replace(report, max_abs_error=None, max_rel_error=None, argmax_flips=None, rows_checked=None)
 
 
 def _measured(runtime: LitertRuntime, copy: Path, findings: Findings, clock: Clock) -> Measured:
