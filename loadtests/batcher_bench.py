@@ -25,7 +25,7 @@ MODELS = {
     "mobilenet": "MobileNetV2, where it does not",
 }
 LEVELS = {"low": 0.2, "middle": 0.6, "high": 0.95}
-ENOUGH = 600  # arrivals for a p99
+ENOUGH = 400  # arrivals for a p99
 SEARCH_SECONDS = 1.0  # each setting of the grid
 
 
@@ -42,8 +42,8 @@ class Level:
 
 
 def long_enough(rate: float, seconds: float) -> float:
-    """As long as asked, or until there are enough arrivals for a p99, at most three times as long."""
-    return min(max(seconds, ENOUGH / rate), 3 * seconds)
+    """As long as asked, or until there are enough arrivals for a p99, at most twice as long."""
+    return min(max(seconds, ENOUGH / rate), 2 * seconds)
 
 
 def p99(maker: Maker, model: Model, rate: float, seconds: float, seed: int) -> float:

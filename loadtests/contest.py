@@ -39,6 +39,7 @@ from serving.warmup import Costs, warm_up
 
 TURN = 256  # requests taken in one turn of the loop, as from so many connections
 GIVE_UP_SECONDS = 10.0  # after the last arrival
+LOST_SECONDS = 60.0  # what a request counts as that was refused or never answered; longer than any real answer
 
 Outputs = dict[str, Array]
 T = TypeVar("T")
@@ -143,10 +144,9 @@ class Outcome:
 
     @property
     def p99(self) -> float:
-        """Nearest rank; what was lost took for ever."""
-        count = len(self.latencies) + self.lost
-        rank = math.ceil(0.99 * count) - 1
-        return float(self.latencies[rank]) if 0 <= rank < len(self.latencies) else math.inf
+        """Nearest rank; what was lost took LOST_SECONDS."""
+        rank = math.ceil(0.99 * (len(self.latencies) + self.lost)) - 1
+        return float(self.latencies[rank]) if 0 <= rank < len(self.latencies) else LOST_SECONDS
 
 
 def open_loop(maker: Maker, model: Model, arrivals: Arrivals) -> Outcome:

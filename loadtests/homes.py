@@ -43,7 +43,7 @@ def register(home: Path, model: str, source: str) -> Path:
 def register_with_plan(home: Path, package: Path, plan: str, model: str) -> Path:
     """Register `package` again as the next version of `model`, now with `plan` chosen: the same files, the same
     verification, another manifest and so another digest. Raises NotFound when that plan did not pass."""
-    manifest = _with_plan(read_manifest(package), plan)
+    manifest = with_plan(read_manifest(package), plan)
     digest = digest_of(manifest)
     place = Home(home)
     store = open_store(place, None)
@@ -69,7 +69,8 @@ def register_with_plan(home: Path, package: Path, plan: str, model: str) -> Path
     return kept
 
 
-def _with_plan(manifest: Manifest, plan: str) -> Manifest:
+def with_plan(manifest: Manifest, plan: str) -> Manifest:
+    """The same package with another plan chosen. Raises NotFound when that one did not pass."""
     able = {report.name for report in manifest.plans if report.status in ("chosen", "passed") and report.path}
     if plan not in able:
         raise NotFound(f"plan {plan!r} is not in the package: expected one of {', '.join(sorted(able))}")

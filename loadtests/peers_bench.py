@@ -22,7 +22,7 @@ from loadtests.homes import fresh_home, register
 from loadtests.peers import running as peers
 from loadtests.report import Row, ratios
 from loadtests.tensors import grpc_infer, v1_json, v2_json
-from tests.e2e.gateway import call, free_port, running
+from tests.e2e.gateway import call, eventually, free_port, running
 
 CONNECTIONS = 32
 MODEL = "digits"
@@ -65,6 +65,9 @@ class Contest:
 @contextmanager
 def ours(home: Path) -> Iterator[Server]:
     with running(home) as gateway:
+        image = {"instances": [[0.0] * 64]}
+        path = f"/v1/models/{MODEL}:predict"
+        eventually("the model answers", lambda: gateway.predict(image, path).status == 200, peers.START_SECONDS)
         yield Server("gateway", gateway.url, gateway.port)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from loadtests.static_batcher import Knobs
 
 SIZES = (4, 16, 64)
-WAITS = (0.0, 0.001, 0.005)
+WAITS = (0.0, 0.002)
 NO_BATCHING = Knobs(1, 0.0)
 GRID = (NO_BATCHING, *(Knobs(size, wait) for size in SIZES for wait in WAITS))
 
