@@ -29,10 +29,11 @@ STAGING = ".staging"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the caller is told: the package's digest and the plan that serves."""
+    """What the caller is told: the package's digest, the plan that serves, and where the model was taken from."""
 
     digest: str
     plan: str
+    source: str = ""
 
 
 def finish(
