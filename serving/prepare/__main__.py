@@ -46,8 +46,13 @@ def _parse(argv: Sequence[str]) -> PrepareSpec:
     parser.add_argument("--output", required=True, help="empty directory for the package")
     parser.add_argument("--samples", help=".npz or JSON file with sample inputs")
     parser.add_argument("--lineage", help="JSON file with where the model comes from")
+    parser.add_argument(
+        "--allow-reduced-precision",
+        action="store_true",
+        help="also try plans that compute less precisely, and let one serve when it is close enough and faster",
+    )
     given = parser.parse_args(argv)
-    return PrepareSpec(given.source, given.output, given.samples, given.lineage)
+    return PrepareSpec(given.source, given.output, given.samples, given.lineage, given.allow_reduced_precision)
 
 
 def _open_runtime() -> Runtime:
