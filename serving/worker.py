@@ -25,6 +25,7 @@ from serving.engine.thread import EngineThread
 from serving.http.app import App, Served
 from serving.http.dialects import Dialects
 from serving.http.pages import Pages
+from serving.http.pictures import Pictures, open_pictures
 from serving.listen import Listener
 from serving.server import WorkerServer
 from serving.state import Identity, Stage, State
@@ -123,6 +124,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         manifest = await loop.run_in_executor(self._thread, verify, Path(self._spec.package), self._spec.digest)
         engine, costs = await loop.run_in_executor(self._thread, self._load_engine, manifest)
+        pictures = await loop.run_in_executor(self._thread, open_pictures, manifest, LIMITS)
         batcher = MicroBatcher(
             engine=engine,
             signatures=manifest.signatures,
@@ -136,7 +138,7 @@ class Worker:
         for (signature, bucket), seconds in costs.items():
             batcher.curves[signature].learn(bucket, seconds)
         batcher.start()
-        self._serve(manifest, batcher)
+        self._serve(manifest, batcher, pictures)
         return batcher
 
     def _load_engine(self, manifest: Manifest) -> tuple[Engine, Costs]:
@@ -145,9 +147,9 @@ class Worker:
         samples = read_samples(root / manifest.warmup) if manifest.warmup is not None else {}
         return engine, warm_up(engine, manifest.signatures, manifest.buckets, samples, self._clock)
 
-    def _serve(self, manifest: Manifest, batcher: MicroBatcher) -> None:
+    def _serve(self, manifest: Manifest, batcher: MicroBatcher, pictures: Pictures | None) -> None:
         self._pages.manifest = manifest
-        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS), batcher)
+        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS, pictures), batcher)
         gc.collect()
         gc.freeze()  # what is loaded stays; the collector need not look at it again between requests
         self._telemetry.loaded(manifest.plan, _process_age(), batcher)

@@ -18,7 +18,7 @@ from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADE
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
 from serving.http.answers import CLOSE, JSON, Answer, Header, error_answer, error_body
-from serving.http.dialects import Dialects, Reading
+from serving.http.dialects import Dialects, Reading, V1Image
 from serving.http.errors import outcome_of, rejected_reason
 from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
 from serving.http.pages import Pages
@@ -85,7 +85,10 @@ class App:
         try:
             served = self._ready()
             deadline = started + seconds_allowed(head, self._limits)
-            reading = served.dialects.spoken(page, head).read(head, body)
+            dialect = served.dialects.spoken(page, head)
+            if isinstance(dialect, V1Image):
+                return None
+            reading = dialect.read(head, body)
             if reading.timeout is not None:
                 deadline = min(deadline, started + reading.timeout)
             outputs = served.batcher.compute_now(reading.signature, reading.inputs, reading.rows, deadline)
@@ -110,7 +113,11 @@ class App:
             served = self._ready()
             allowed = seconds_allowed(head, self._limits)
             dialect = served.dialects.spoken(page, head)
-            reading = dialect.read(head, await read_body(receive, head, dialect.body_limit, allowed))
+            body = await read_body(receive, head, dialect.body_limit, allowed)
+            if isinstance(dialect, V1Image):
+                reading = await dialect.read_aside(body, started + allowed - self._clock.monotonic())
+            else:
+                reading = dialect.read(head, body)
             if reading.timeout is not None:
                 allowed = min(allowed, reading.timeout)
             answer = reading.answer(await self._compute(served.batcher, reading, started + allowed, receive))

@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from contracts.errors import UnsupportedMedia
 from contracts.limits import Limits
 from contracts.signature import Signature
 from serving.batching.tickets import Outputs
 from serving.codec import npy, v1, v1_examples, v2
 from serving.engine.base import Array
 from serving.http.answers import Answer, Header
-from serving.http.incoming import NPY, Head, sends_npy, wants_npy
+from serving.http.incoming import NPY, Head, sends_image, sends_npy, wants_npy
+from serving.http.pictures import Pictures
 from serving.http.routes import Page
 from serving.state import Identity
 
 _JSON_LENGTH = v2.JSON_LENGTH.lower().encode()
 _OCTETS = b"application/octet-stream"
+_PICTURES = ("image/jpeg", "image/png")
 
 
 class Reading(NamedTuple):
@@ -44,11 +47,18 @@ class Dialect(Protocol):
 class Dialects:
     """Every dialect of one loaded model, and which of them a request speaks."""
 
-    def __init__(self, identity: Identity, signatures: tuple[Signature, ...], limits: Limits) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        signatures: tuple[Signature, ...],
+        limits: Limits,
+        pictures: Pictures | None = None,
+    ) -> None:
         codec1, codec2 = v1.V1Codec(signatures), v2.V2Codec(signatures)
         writer = _V2Writer(identity)
         self._npy = _V1Npy(codec1, limits)
         self._binary = _V2Binary(codec2, writer, limits)
+        self._image = V1Image(pictures, limits) if pictures is not None else None
         self._json: Mapping[Page, Dialect] = {
             Page.V1_PREDICT: _V1Json(codec1, self._npy, limits),
             Page.V1_CLASSIFY: _V1Examples(codec1, v1_examples.Method.CLASSIFY, limits),
@@ -56,13 +66,25 @@ class Dialects:
             Page.V2_INFER: _V2Json(codec2, writer, limits),
         }
 
-    def spoken(self, page: Page, head: Head) -> Dialect:
-        """The dialect of a request for `page`, which takes a body, from its headers alone."""
+    def spoken(self, page: Page, head: Head) -> "Dialect | V1Image":
+        """The dialect of a request for `page`, which takes a body, from its headers alone. Raises UnsupportedMedia."""
         if page is Page.V2_INFER and _JSON_LENGTH in head:
             return self._binary
         if page is Page.V1_PREDICT and sends_npy(head):
             return self._npy
+        if page is Page.V1_PREDICT and (kind := sends_image(head)) is not None:
+            return self._for_image(kind)
         return self._json[page]
+
+    def _for_image(self, kind: str) -> "V1Image":
+        if kind not in _PICTURES:
+            raise UnsupportedMedia(f"pictures are taken as {' and '.join(_PICTURES)}, got {kind[:40]}")
+        if self._image is None:
+            raise UnsupportedMedia(
+                "this version does not say how a picture becomes its input: register it with --preprocessing (size, "
+                "resize, channels, scale, mean, std), or send the pixels as JSON or application/x-npy"
+            )
+        return self._image
 
 
 class _V1Json:
@@ -92,6 +114,23 @@ class _V1Npy:
         predict = self._codec.read_npy(body)
         answer = _write_npy if wants_npy(head) else partial(_write_v1, predict)
         return Reading(predict.signature, predict.inputs, predict.rows, answer)
+
+
+class V1Image:
+    """One JPEG or PNG as it is, for a model that declares how it becomes its input. Not a Dialect: decoding costs more
+    than the event loop can spare."""
+
+    def __init__(self, pictures: Pictures, limits: Limits) -> None:
+        self.body_limit = limits.image_body
+        self._pictures = pictures
+
+    async def read_aside(self, body: bytes, seconds: float) -> Reading:
+        """Raises what `Dialect.read` raises, and Overloaded, and DeadlineExceeded after `seconds`."""
+        signature, spec = self._pictures.target.signature, self._pictures.target.input
+        inputs = {spec.name: await self._pictures.read(body, seconds)}
+        # One picture has one prediction, in row form wherever the outputs have rows at all.
+        by_row = all(output.shape and output.shape[0] in (None, 1) for output in signature.outputs)
+        return Reading(signature, inputs, 1, partial(_write_v1, v1.Predict(signature, inputs, 1, by_row)))
 
 
 class _V1Examples:

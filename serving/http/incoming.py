@@ -62,6 +62,12 @@ def sends_npy(head: Head) -> bool:
     return head.get(b"content-type", b"").split(b";")[0].strip().lower() == NPY
 
 
+def sends_image(head: Head) -> str | None:
+    """The kind of picture the body is declared to be, e.g. image/jpeg; None when it is no picture."""
+    kind = head.get(b"content-type", b"").split(b";")[0].strip().lower()
+    return kind.decode("ascii", "backslashreplace") if kind.startswith(b"image/") else None
+
+
 def wants_npy(head: Head) -> bool:
     """Whether the caller asks for the answer as numpy saves arrays, and does not like JSON better."""
     liking = {NPY: 0.0, b"application/json": 0.0}
