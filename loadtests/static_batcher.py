@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from serving.batching.assemble import check_rows, cut, join
+from serving.batching.assemble import cut, join
 from serving.engine.base import Array, Engine
 
 Outputs = dict[str, Array]
@@ -104,11 +104,8 @@ class StaticBatcher:
 
     def _answer(self, batch: list[_Waiting], outcome: Outputs | Exception) -> None:
         rows = [one.rows for one in batch]
-        if not isinstance(outcome, Exception):
-            try:
-                check_rows(outcome, sum(rows))
-            except Exception as error:
-                outcome = error
+        if not isinstance(outcome, Exception) and any(len(array) != sum(rows) for array in outcome.values()):
+            outcome = ValueError(f"the model answered {sum(rows)} rows with another number of them")
         pieces: list[Outputs | Exception]
         pieces = [outcome] * len(batch) if isinstance(outcome, Exception) else [*cut(outcome, rows)]
         for one, piece in zip(batch, pieces, strict=True):
