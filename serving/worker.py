@@ -21,12 +21,16 @@ from serving.batching.batcher import MicroBatcher
 from serving.engine.base import Engine
 from serving.engine.opening import open_engine
 from serving.engine.samples import read_samples
+from serving.engine.scratch import ScratchEngine
 from serving.engine.thread import EngineThread
 from serving.http.app import App, Served
 from serving.http.dialects import Dialects
 from serving.http.pages import Pages
 from serving.http.pictures import Pictures, open_pictures
 from serving.listen import Listener
+from serving.poison.guard import Guard
+from serving.poison.journal import open_journal
+from serving.poison.records import Records
 from serving.server import WorkerServer
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
@@ -86,12 +90,13 @@ class Worker:
     async def _live(self, serving: "asyncio.Task[None]") -> int:
         """Load, serve, drain."""
         batcher: MicroBatcher | None = None
+        guard: Guard | None = None
         code = EXIT_DRAINED
         loading = asyncio.create_task(self._load(), name="loading")
         await self._until(loading, serving)
         if loading.done():
             try:
-                batcher = loading.result()
+                batcher, guard = loading.result()
             except TealError as error:
                 code = self._give_up(f"bad package: {error.message}")
             except Exception as error:
@@ -115,16 +120,19 @@ class Worker:
         else:
             await self._drain(serving)
             await batcher.close()
+        if guard is not None:
+            await guard.close(peaceful=not self._hung)
         if code == EXIT_DRAINED:  # any other ends with the line that says why: it is what the operator is shown
             _log.info("drained")
         return code
 
-    async def _load(self) -> MicroBatcher:
+    async def _load(self) -> tuple[MicroBatcher, Guard]:
         """Verify, load and warm in the engine thread; then take requests."""
         loop = asyncio.get_running_loop()
         manifest = await loop.run_in_executor(self._thread, verify, Path(self._spec.package), self._spec.digest)
         engine, costs = await loop.run_in_executor(self._thread, self._load_engine, manifest)
         pictures = await loop.run_in_executor(self._thread, open_pictures, manifest, LIMITS)
+        guard = self._guard(manifest)
         batcher = MicroBatcher(
             engine=engine,
             signatures=manifest.signatures,
@@ -132,14 +140,26 @@ class Worker:
             clock=self._clock,
             limits=LIMITS,
             facts=self._telemetry,
+            guard=guard,
             executor=self._thread,
             on_hang=self._on_hang,
         )
         for (signature, bucket), seconds in costs.items():
             batcher.curves[signature].learn(bucket, seconds)
+        guard.start()
         batcher.start()
         self._serve(manifest, batcher, pictures)
-        return batcher
+        return batcher, guard
+
+    def _guard(self, manifest: Manifest) -> Guard:
+        folder = Path(self._spec.quarantine) if self._spec.quarantine else None
+        return Guard(
+            scratch=ScratchEngine(Path(self._spec.package), self._spec.threads),
+            executor=EngineThread(),
+            journal=open_journal(folder, manifest.buckets[-1]),
+            records=Records(folder),
+            clock=self._clock,
+        )
 
     def _load_engine(self, manifest: Manifest) -> tuple[Engine, Costs]:
         root = Path(self._spec.package)

@@ -2,7 +2,8 @@
 
 from collections import deque
 
-from serving.batching.policy import CostCurve, batch_rows
+from serving.batching.curve import CostCurve
+from serving.batching.policy import batch_rows
 from serving.batching.tickets import Part, Ticket
 
 
@@ -43,13 +44,19 @@ class Queue:
                 head = line[0]
         return head
 
-    def take(self, head: Part, curve: CostCurve) -> list[Part]:
-        """Remove and return the parts of the next run: `head` and those of its line that go with it."""
+    @property
+    def lines(self) -> int:
+        """How many kinds of rows wait that cannot share a run."""
+        return len(self._lines)
+
+    def take(self, head: Part, curve: CostCurve, company: int) -> list[Part]:
+        """Remove and return the parts of the next run: `head`, and those of its line that go with it up to `company`
+        rows in all."""
         line = self._lines[head.key]
         parts: list[Part] = []
         total = 0
-        limit = curve.buckets[-1] if head.signature.batched else head.rows
-        while line and total + line[0].rows <= limit:
+        limit = min(curve.buckets[-1], company) if head.signature.batched else head.rows
+        while line and (not parts or total + line[0].rows <= limit):
             part = line.popleft()
             if not part.ticket.future.done():
                 parts.append(part)

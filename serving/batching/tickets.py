@@ -17,16 +17,24 @@ Outputs = dict[str, Array]
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One waiting caller. `queued` counts the rows that still stand in the queue, `size` is the bytes of all inputs,
-    `missing` the parts without outputs; `started` says that the first part has left the queue."""
+    `missing` the parts without outputs, `mark` names the inputs; `started` says that the first part has left the queue,
+    which has to happen before `start_by`."""
 
     future: "asyncio.Future[Outputs]"
     arrived: float
+    start_by: float
     deadline: float
     missing: int
     queued: int
     size: int
+    mark: int
     started: bool = False
     answers: dict[int, Outputs] = field(default_factory=dict)
+
+    @property
+    def due(self) -> float:
+        """When this caller has to be told something."""
+        return self.deadline if self.started else self.start_by
 
     def answer(self, index: int, outputs: Outputs) -> None:
         """Take the outputs of one part; with the last one the caller is answered. A caller who left gets nothing."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.clock import Clock
 from contracts.errors import Internal, TealError, Unavailable
@@ -20,7 +20,7 @@ from serving.batching.tickets import Outputs
 from serving.http.answers import CLOSE, JSON, Answer, Header, error_answer, error_body
 from serving.http.dialects import Dialects, Reading, V1Image
 from serving.http.errors import outcome_of, rejected_reason
-from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
+from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed, was_tried_before
 from serving.http.pages import Pages
 from serving.http.routes import PREDICTIONS, Page, WrongVerb, hot_paths, resolve
 from serving.state import Identity, Stage, State
@@ -120,7 +120,8 @@ class App:
                 reading = dialect.read(head, body)
             if reading.timeout is not None:
                 allowed = min(allowed, reading.timeout)
-            answer = reading.answer(await self._compute(served.batcher, reading, started + allowed, receive))
+            call = _Call(started + allowed, receive, was_tried_before(head))
+            answer = reading.answer(await self._compute(served.batcher, reading, call))
         except ClientGone:
             self._telemetry.answered(Outcome.CANCELLED, self._clock.monotonic() - started)
             return
@@ -131,14 +132,16 @@ class App:
         self._telemetry.answered(outcome_of(answer.status), self._clock.monotonic() - started)
         await self._send(send, head, answer)
 
-    async def _compute(self, batcher: MicroBatcher, reading: Reading, deadline: float, receive: Receive) -> Outputs:
-        """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue."""
+    async def _compute(self, batcher: MicroBatcher, reading: Reading, call: "_Call") -> Outputs:
+        """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue. Whoever was with a
+        worker that may have died of it is never computed at once."""
         self._telemetry.rows += reading.rows
-        outputs = batcher.compute_now(reading.signature, reading.inputs, reading.rows, deadline)
+        signature, inputs, rows = reading.signature, reading.inputs, reading.rows
+        outputs = None if call.retried else batcher.compute_now(signature, inputs, rows, call.deadline)
         if outputs is not None:
             return outputs
-        future = batcher.submit(reading.signature, reading.inputs, reading.rows, deadline)
-        watcher = asyncio.get_running_loop().create_task(_leave_with(receive, future))
+        future = batcher.submit(signature, inputs, rows, call.deadline, retried=call.retried)
+        watcher = asyncio.get_running_loop().create_task(_leave_with(call.receive, future))
         try:
             return await future
         except asyncio.CancelledError:
@@ -200,6 +203,15 @@ class App:
         headers = self.headers_of(head, answer)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+
+class _Call(NamedTuple):
+    """The caller's side of a request: until when (monotonic), where news of the caller comes from, and whether another
+    worker had it before."""
+
+    deadline: float
+    receive: Receive
+    retried: bool
 
 
 async def _leave_with(receive: Receive, future: "asyncio.Future[Outputs]") -> None:

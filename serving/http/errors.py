@@ -7,6 +7,7 @@ from contracts.errors import (
     InvalidInput,
     NotFound,
     Overloaded,
+    Quarantined,
     TealError,
     TooLarge,
     Unavailable,
@@ -21,6 +22,7 @@ _STATUS: dict[type[TealError], int] = {
     Conflict: 409,
     TooLarge: 413,
     UnsupportedMedia: 415,
+    Quarantined: 422,
     Internal: 500,
     Unsupported: 501,
     Unavailable: 503,
@@ -28,6 +30,7 @@ _STATUS: dict[type[TealError], int] = {
 }
 
 _REASONS: tuple[tuple[type[TealError], str], ...] = (
+    (Quarantined, "quarantined"),
     (InvalidInput, "invalid"),
     (UnsupportedMedia, "invalid"),
     (TooLarge, "too_large"),

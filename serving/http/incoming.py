@@ -11,7 +11,7 @@ from typing import Any
 
 from contracts.errors import DeadlineExceeded, InvalidInput, TooLarge, UnsupportedMedia
 from contracts.limits import Limits
-from contracts.names import HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
+from contracts.names import HEADER_ATTEMPT, HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Head = Mapping[bytes, bytes]
@@ -19,6 +19,7 @@ Head = Mapping[bytes, bytes]
 NPY = b"application/x-npy"
 
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
+_ATTEMPT = HEADER_ATTEMPT.encode()
 _TIMEOUT_MS = HEADER_TIMEOUT_MS.encode()
 _LONGEST_ID = 128
 _QUALITY = re.compile(rb"[01](\.\d{0,3})?")
@@ -55,6 +56,12 @@ def seconds_allowed(head: Head, limits: Limits) -> float:
     if milliseconds <= 0:
         raise DeadlineExceeded("the request's time was over when it arrived")
     return min(milliseconds / 1000.0, limits.request_seconds)
+
+
+def was_tried_before(head: Head) -> bool:
+    """Whether Envoy says that another worker had this request and did not answer. A caller cannot say so: Envoy writes
+    the header anew (`include_request_attempt_count`)."""
+    return head.get(_ATTEMPT, b"1") != b"1"
 
 
 def sends_npy(head: Head) -> bool:

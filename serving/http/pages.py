@@ -68,6 +68,7 @@ class Pages:
             "pid": os.getpid(),
             "state": self._state.stage.value,
             "reason": self._state.reason,
+            "suspicion": self._telemetry.suspicion,
         }
 
     def _loaded(self) -> Manifest:

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.http.answers import CLOSE, Answer
 from serving.http.app import App
+from serving.http.incoming import was_tried_before
 from serving.http.routes import Page
 
 _MOST_DIGITS = 5  # of a Content-Length on the short way: bodies below 100 kB come in few pieces and decode at once
@@ -91,6 +92,7 @@ class PredictionProtocol(HttpToolsProtocol):
             and b"content-encoding" not in head
             and b"connection" not in head
             and b"expect" not in head
+            and not was_tried_before(head)
         )
 
     def _take_asgi_way(self) -> None:

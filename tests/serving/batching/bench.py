@@ -28,12 +28,16 @@ async def settle() -> None:
 class Facts:
     runs: list[tuple[int, int, bool]] = field(default_factory=list)  # rows, padding, ok
     waits: list[float] = field(default_factory=list)
+    wrongs: list[str] = field(default_factory=list)
 
     def ran(self, rows: int, padding: int, seconds: float, ok: bool) -> None:
         self.runs.append((rows, padding, ok))
 
     def waited(self, seconds: float) -> None:
         self.waits.append(seconds)
+
+    def wrong(self, reason: str) -> None:
+        self.wrongs.append(reason)
 
 
 class Bench:

@@ -249,7 +249,7 @@ def test_every_error_of_the_tree_has_a_status() -> None:
     statuses = {kind.__name__: status_of(kind("x")) for kind in ours}
     assert statuses["UnknownLabel"] == 400
     assert statuses["Overloaded"] == 503
-    assert [name for name, status in statuses.items() if status == 500] == ["TealError", "Internal"]
+    assert [name for name, status in statuses.items() if status == 500] == ["TealError", "Internal", "WrongOutputs"]
 
 
 def test_every_series_exists_before_the_first_request_and_each_request_counts_once() -> None:
@@ -278,7 +278,7 @@ def test_the_worker_says_what_it_is() -> None:
         return await client.ask("GET", "/worker")
 
     worker = run(story).json
-    assert {"model", "version", "color", "digest", "plan", "pid", "state", "reason"} == set(worker)
+    assert {"model", "version", "color", "digest", "plan", "pid", "state", "reason", "suspicion"} == set(worker)
     assert worker["state"] == "ready"
 
 
