@@ -165,7 +165,7 @@ _SIGNS = {
     "Account must be specified": _NO_CREDENTIALS,
     "PermanentRedirect": "the bucket lies in another region: set AWS_REGION to its own",
     "AuthorizationHeaderMalformed": "the bucket lies in another region: set AWS_REGION to its own",
-    "301 Moved": "the bucket lies in another region: set AWS_REGION to its own",
+    "incorrectly configured region": "the bucket lies in another region: set AWS_REGION to its own",
     "403 Forbidden": "access denied: the credentials may not list the bucket or read what is in it",
     "AccessDenied": "access denied: the credentials may not list the bucket or read what is in it",
     "401 Unauthorized": "the credentials were refused: set {credentials}",
