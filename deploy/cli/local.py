@@ -72,6 +72,7 @@ class LocalHome:
         *,
         samples: Path | None,
         lineage: Path | None,
+        preprocessing: Path | None = None,
         mlflow_uri: str | None = None,
         progress: Progress,
     ) -> tuple[Version, Manifest]:
@@ -83,6 +84,7 @@ class LocalHome:
                 source,
                 samples=samples,
                 lineage=lineage,
+                preprocessing=preprocessing,
                 mlflow_uri=mlflow_uri,
                 actor=operator(),
                 progress=progress,

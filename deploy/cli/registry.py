@@ -33,6 +33,10 @@ def register(
     lineage: Annotated[
         Path | None, typer.Option(metavar="F", help="JSON: training_run, dataset, dataset_digest, parameters, ...")
     ] = None,
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="JSON: how a JPEG or PNG becomes the input; see docs/images.md."),
+    ] = None,
     mlflow_uri: Annotated[
         str | None,
         typer.Option("--mlflow-uri", metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI says which."),
@@ -45,7 +49,13 @@ def register(
     Needs no gateway. The next number of NAME is given once everything is verified and safely on the disk."""
     with connect.home(connect.Target(home)) as local, _progress(quiet=as_json) as tell:
         made, manifest = local.register(
-            model, source, samples=samples, lineage=lineage, mlflow_uri=mlflow_uri, progress=tell
+            model,
+            source,
+            samples=samples,
+            lineage=lineage,
+            preprocessing=preprocessing,
+            mlflow_uri=mlflow_uri,
+            progress=tell,
         )
     render.answer(made, as_json, lambda version: reports.registered(version, manifest))
 

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from contracts.package import Manifest, PlanReport
+from contracts.preprocessing import to_json
 from deploy.answers import Event, History, Models, Version, Versions
 from deploy.cli import render
 
@@ -69,6 +70,8 @@ def version(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
         yield f"  signature {signature.name}{'' if signature.batched else ' (rows are not joined into batches)'}"
         yield from (f"    takes {spec.name}: {spec}" for spec in signature.inputs)
         yield from (f"    gives {spec.name}: {spec}" for spec in signature.outputs)
+    if manifest.preprocessing is not None:
+        yield f"  pictures: {_pairs(to_json(manifest.preprocessing))}"
     yield plans(manifest)
     yield from (f"  {plan.name}, {plan.status}: {plan.reason}" for plan in manifest.plans)
     yield speeds(manifest)

@@ -8,6 +8,7 @@ from contracts.errors import InvalidInput, NotFound
 from contracts.fetch import KINDS, is_elsewhere
 from contracts.package import Lineage, lineage_from_json, lineage_to_json
 from contracts.prepare import PrepareSpec
+from contracts.preprocessing import parse
 from deploy.registry.preparation import Fetched
 from deploy.registry.staging import Staging
 
@@ -16,21 +17,28 @@ class Sources:
     """`source` is what is kept as the version's source: the address, or a path that is still right when it is read from
     another directory."""
 
-    def __init__(self, source: Path | str, samples: Path | None, lineage: Path | None) -> None:
+    def __init__(
+        self, source: Path | str, samples: Path | None, lineage: Path | None, preprocessing: Path | None = None
+    ) -> None:
         text = str(source)
         if "://" in text and not text.startswith("file://") and not is_elsewhere(text):
             raise InvalidInput(f"source {text[:200]!r} is not supported: expected {KINDS}")
         self.source = text if is_elsewhere(text) else str(_absolute(Path(text.removeprefix("file://"))))
         self._samples = None if samples is None else _absolute(samples)
         self._lineage = None if lineage is None else _absolute(lineage)
+        self._preprocessing = None if preprocessing is None else _absolute(preprocessing)
         self._known = Lineage()
 
     def check(self) -> None:
-        """Raise NotFound for a file that is not there, InvalidInput for a lineage that cannot be kept."""
+        """Raise NotFound for a file that is not there, InvalidInput for a lineage or a preprocessing that cannot be
+        kept."""
         here = None if is_elsewhere(self.source) else Path(self.source)
-        for what, path in (("source", here), ("samples", self._samples), ("lineage", self._lineage)):
+        files = {"samples": self._samples, "lineage": self._lineage, "preprocessing": self._preprocessing}
+        for what, path in {"source": here, **files}.items():
             if path is not None and not path.exists():
                 raise NotFound(f"{what} {path} does not exist")
+        if self._preprocessing is not None:
+            parse(self._preprocessing.read_bytes(), self._preprocessing.name)
         if self._lineage is not None:
             try:
                 self._known = lineage_from_json(json.loads(self._lineage.read_bytes()))
@@ -47,6 +55,7 @@ class Sources:
             output=str(place.package),
             samples=None if self._samples is None else str(self._samples),
             lineage=None if lineage is None else str(lineage),
+            preprocessing=None if self._preprocessing is None else str(self._preprocessing),
         )
 
 

@@ -51,8 +51,11 @@ def _parse(argv: Sequence[str]) -> PrepareSpec:
         action="store_true",
         help="also try plans that compute less precisely, and let one serve when it is close enough and faster",
     )
+    parser.add_argument("--preprocessing", help="JSON file with how a picture becomes the model's input")
     given = parser.parse_args(argv)
-    return PrepareSpec(given.source, given.output, given.samples, given.lineage, given.allow_reduced_precision)
+    return PrepareSpec(
+        given.source, given.output, given.samples, given.lineage, given.allow_reduced_precision, given.preprocessing
+    )
 
 
 def _open_runtime() -> Runtime:

@@ -11,6 +11,7 @@ from contracts.clock import Clock
 from contracts.errors import InvalidInput
 from contracts.package import PlanReport
 from contracts.prepare import PrepareSpec
+from contracts.preprocessing import resolve
 from serving.engine.base import Engine
 from serving.prepare import layout, pack, savedmodel, source
 from serving.prepare.choose import choose
@@ -66,6 +67,7 @@ def _prepare(
 ) -> Prepared:
     output = Path(spec.output)
     lineage = with_mlflow(pack.read_lineage(spec.lineage), found.mlflow)
+    declared = pack.read_preprocessing(spec.preprocessing)
     tell("copy", str(found.path))
     copy = _copy(found, output)
     source_digest = source.digest_of_copy(copy)
@@ -81,6 +83,8 @@ def _prepare(
         if model is None:
             tell("export", "the .keras file as a SavedModel")
             model = _export(runtime, copy, output / TENSORFLOW_PATH, spec, found)
+        if declared is not None:
+            resolve(declared, model.signatures)
         tell("load", f"signatures {', '.join(s.name for s in model.signatures)}")
         trials = Trials(runtime, model, output, reduced_precision=spec.reduced_precision)
         trials.start()
@@ -106,6 +110,7 @@ def _prepare(
         reports=keep_only(output, reports),
         findings=findings,
         lineage=lineage,
+        preprocessing=declared,
         versions=runtime.versions,
         clock=clock,
     )
@@ -161,6 +166,6 @@ def _tensorflow_report(runtime: Runtime, reference: Engine, findings: Findings, 
     unsteady = (f"it does not always give the same answer: {measured.wrong}",) if measured.wrong else ()
     version = runtime.versions["tensorflow"]
     reason = "; ".join((f"the reference, TensorFlow {version}", *unsteady, *findings.unchecked, *findings.notes))
-    timed = replace(measured, threads=runtime.threads if measured.seconds else None)
+    timed = replace(measured, threads=runtime.threads)
     allowed = tolerances(FULL, findings.signatures)
     return report_on("tensorflow", "passed", reason, TENSORFLOW_PATH, timed, tolerance=allowed)

@@ -12,6 +12,7 @@ from contracts.clock import Clock
 from contracts.errors import InvalidInput
 from contracts.package import PlanReport
 from contracts.prepare import PrepareSpec
+from contracts.preprocessing import resolve
 from contracts.signature import Signature
 from serving.prepare import pack, source
 from serving.prepare.choose import choose
@@ -36,6 +37,7 @@ def prepare_tflite(
     """Write a package into `spec.output`, which the caller empties when this raises."""
     output = Path(spec.output)
     lineage = pack.read_lineage(spec.lineage)
+    declared = pack.read_preprocessing(spec.preprocessing)
     tell("copy", spec.source)
     copy = output / LITERT_PATH
     source.copy_file(found.path, copy)
@@ -45,6 +47,8 @@ def prepare_tflite(
     try:
         signatures = runtime.signatures(copy)
         model = Model(copy, signatures, _given(spec, signatures))
+        if declared is not None:
+            resolve(declared, signatures)
         tell("load", f"signatures {', '.join(s.name for s in signatures)}")
         reference = runtime.reference(model.path, model.signatures)
         tell("samples", "given" if model.given else "generated from the signature")
@@ -70,6 +74,7 @@ def prepare_tflite(
         reports=reports,
         findings=findings,
         lineage=lineage,
+        preprocessing=declared,
         versions=runtime.versions,
         clock=clock,
     )
