@@ -132,15 +132,15 @@ def test_tensors_are_read_as_tensorflow_writes_them_and_the_other_way_round(dtyp
 @pytest.mark.tensorflow
 def test_our_field_numbers_are_tensorflows() -> None:
     import tensorflow as tf  # noqa: PLC0415 - slow, and only here
-    from tensorflow.core.example import example_pb2  # noqa: PLC0415
+    from tensorflow.core.example import example_pb2, feature_pb2  # noqa: PLC0415
     from tensorflow.core.protobuf import meta_graph_pb2  # noqa: PLC0415
 
     for theirs in (
         tf.make_tensor_proto(1.0).DESCRIPTOR,
         tf.TensorShape([1]).as_proto().DESCRIPTOR,
         example_pb2.Example.DESCRIPTOR,
-        example_pb2.Features.DESCRIPTOR,
-        example_pb2.Feature.DESCRIPTOR,
+        feature_pb2.Features.DESCRIPTOR,
+        feature_pb2.Feature.DESCRIPTOR,
         meta_graph_pb2.SignatureDef.DESCRIPTOR,
         meta_graph_pb2.TensorInfo.DESCRIPTOR,
     ):
