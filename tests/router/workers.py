@@ -33,6 +33,7 @@ class FakeWorker:
         self.name = name
         self.behaviour = Behaviour()
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.waiting = 0  # answers that are due and whose caller is still there
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -61,6 +62,7 @@ class _Connection(asyncio.Protocol):
         self._path = ""
         self._length = 0
         self._headers: dict[str, str] = {}
+        self._due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -68,6 +70,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._others.discard(self)
+        if self._due is not None:
+            self._due.cancel()
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._due is not None:
+            self._due, self._worker.waiting = None, self._worker.waiting - 1
 
     def cut(self) -> None:
         self._transport.abort()
@@ -97,11 +106,13 @@ class _Connection(asyncio.Protocol):
         if self._headers.get("content-type", "").startswith("application/grpc"):
             answer = partial(self._answer_grpc, *how.grpc, text)
         if how.delay:
-            asyncio.get_running_loop().call_later(how.delay, answer)
+            self._worker.waiting += 1
+            self._due = asyncio.get_running_loop().call_later(how.delay, answer)
         else:
             answer()
 
     def _answer_grpc(self, status: int, message: str, text: bytes) -> None:
+        self._forget()
         if self._transport.is_closing():
             return
         head = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
@@ -114,6 +125,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode() + chunk + f"{end}\r\n".encode())
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self._forget()
         if self._transport.is_closing():
             return
         more = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
