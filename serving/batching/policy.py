@@ -51,6 +51,15 @@ def batch_rows(curve: CostCurve, waiting: int) -> int:
     return lower if up > 0 and down > 0 and lower / down > waiting / up else waiting
 
 
+def drain_seconds(curve: CostCurve, rows: int) -> float:
+    """Engine time for all of `rows`, in the runs that `batch_rows` would make of them."""
+    total = 0.0
+    while rows:
+        run = batch_rows(curve, rows)
+        total, rows = total + curve.seconds(run), rows - run
+    return total
+
+
 @dataclass(frozen=True)
 class Load:
     """What stands before a request that arrives now. `running_for` is the age of the run in progress, `running_cost`

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.batching.curve import CostCurve
+from serving.batching.policy import drain_seconds
 
 _EDGES = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # seconds after an answer
 _LEARN = 0.05  # of a single run's arrivals, which vary a lot
@@ -39,7 +40,8 @@ class Returns:
         self._since = 0.0  # when the last answers were given
         self._answered = 0
         self._counts = [0] * (len(_EDGES) + 1)  # rows that arrived since, by the first edge after their arrival
-        self._share = [0.0] * len(_EDGES)  # of answered rows, beyond what arrives anyway, learned
+        self._usually_answered = 1.0  # rows per run, learned, as the next
+        self._usually_came = [0.0] * len(_EDGES)  # rows by each edge, beyond what arrives anyway
 
     def arrived(self, now: float, rows: int) -> None:
         self._counts[bisect_left(_EDGES, now - self._since)] += rows
@@ -48,24 +50,25 @@ class Returns:
         """A run ended and its callers are answered: learn from what came since the last one, and begin anew."""
         elapsed, total = now - self._since, sum(self._counts)
         came = 0
+        self._usually_answered += _LEARN * (self._answered - self._usually_answered)
         for i, edge in enumerate(_EDGES):
             if edge >= elapsed or not self._answered:
                 break
             came += self._counts[i]
             # The steady stream is taken off: independent arrivals have no share that comes back, whatever their rate.
             # Not cut off at zero, or their chance clusters would add up to one.
-            share = (came - total * edge / elapsed) / self._answered
-            self._share[i] += _LEARN * (share - self._share[i])
+            self._usually_came[i] += _LEARN * (came - total * edge / elapsed - self._usually_came[i])
         self._since, self._answered = now, rows
         self._counts = [0] * (len(_EDGES) + 1)
 
     def expected(self, now: float) -> list[Expectation]:
         """Who is still expected back, nearest first."""
         age, came = now - self._since, sum(self._counts)
+        scale = self._answered / self._usually_answered
         return [
-            Expectation(edge - age, self._answered * share - came)
-            for edge, share in zip(_EDGES, self._share, strict=True)
-            if edge > age and self._answered * share > came
+            Expectation(edge - age, scale * usual - came)
+            for edge, usual in zip(_EDGES, self._usually_came, strict=True)
+            if edge > age and scale * usual > came
         ]
 
 
@@ -75,14 +78,14 @@ def worth_waiting(curve: CostCurve, rows: int, expected: Sequence[Expectation], 
     Sharing a run saves what the late ones' own run would cost; waiting costs the engine's idle time. `patience` is
     the time in seconds that the most hurried of the waiting rows has left."""
     biggest = curve.buckets[-1]
-    alone = curve.seconds(rows)
+    alone = drain_seconds(curve, rows)
     best, found = _WORTH * alone, None
     for expectation in expected:
         more = min(round(expectation.rows), biggest - rows)
         if more < 1:
             continue
-        together = curve.seconds(rows + more)
-        saved = alone + curve.seconds(more) - together - expectation.seconds
+        together = drain_seconds(curve, rows + more)
+        saved = alone + drain_seconds(curve, more) - together - expectation.seconds
         if saved > best and expectation.seconds + 2 * together < patience:
             best, found = saved, Wait(expectation.seconds, rows + more)
     return found
