@@ -3,45 +3,26 @@
 One place per form, and app.py needs to know none of them. No clock, no queue and no socket in here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, Protocol
 
 from contracts.errors import UnsupportedMedia
 from contracts.limits import Limits
 from contracts.signature import Signature
 from serving.batching.tickets import Outputs
 from serving.codec import npy, v1, v1_examples, v2
-from serving.engine.base import Array
 from serving.http.answers import Answer, Header
 from serving.http.incoming import NPY, Head, sends_image, sends_npy, wants_npy
 from serving.http.pictures import Pictures
+from serving.http.reading import Dialect, Reading
 from serving.http.routes import Page
+from serving.http.rpc import speaks_grpc
+from serving.http.rpc_dialects import rpc_dialects
 from serving.state import Identity
 
 _JSON_LENGTH = v2.JSON_LENGTH.lower().encode()
 _OCTETS = b"application/octet-stream"
 _PICTURES = ("image/jpeg", "image/png")
-
-
-class Reading(NamedTuple):
-    """A decoded request, ready to compute. `answer` renders the outputs of its rows and may raise a TealError;
-    `timeout` is the one the protocol's own field names, in seconds, None for none."""
-
-    signature: Signature
-    inputs: dict[str, Array]
-    rows: int
-    answer: Callable[[Outputs], Answer]
-    timeout: float | None = None
-
-
-class Dialect(Protocol):
-    """`body_limit` is the longest decoded body in bytes."""
-
-    body_limit: int
-
-    def read(self, head: Head, body: bytes) -> Reading:
-        """Raises InvalidInput, naming what was expected and what came, and TooLarge."""
 
 
 class Dialects:
@@ -59,6 +40,7 @@ class Dialects:
         self._npy = _V1Npy(codec1, limits)
         self._binary = _V2Binary(codec2, writer, limits)
         self._image = V1Image(pictures, limits) if pictures is not None else None
+        self._rpc = rpc_dialects(identity, signatures, limits)
         self._json: Mapping[Page, Dialect] = {
             Page.V1_PREDICT: _V1Json(codec1, self._npy, limits),
             Page.V1_CLASSIFY: _V1Examples(codec1, v1_examples.Method.CLASSIFY, limits),
@@ -68,6 +50,8 @@ class Dialects:
 
     def spoken(self, page: Page, head: Head) -> "Dialect | V1Image":
         """The dialect of a request for `page`, which takes a body, from its headers alone. Raises UnsupportedMedia."""
+        if speaks_grpc(head):
+            return self._rpc[page]
         if page is Page.V2_INFER and _JSON_LENGTH in head:
             return self._binary
         if page is Page.V1_PREDICT and sends_npy(head):

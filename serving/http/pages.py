@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-from contracts.errors import Unavailable
+from contracts.errors import NotFound, Unavailable
 from contracts.package import Manifest
-from serving.codec import v1_metadata, v2
+from serving.codec import v1_metadata, v1_proto_metadata, v2, v2_proto
 from serving.codec.render import dump
 from serving.http.answers import Answer
 from serving.http.routes import Page
@@ -57,6 +57,22 @@ class Pages:
                 return _json(v2.metadata(model, version, signature))
             case _:
                 raise AssertionError(f"{page} is a prediction, not a page")
+
+    def render_rpc(self, page: Page, message: memoryview) -> bytes:
+        """The message that answers a gRPC call about the model. Raises InvalidInput; Unavailable as `render`; NotFound
+        for what no method asks for."""
+        model, version = self._identity.model, self._identity.version
+        match page:
+            case Page.V2_MODEL_READY:
+                return v2_proto.ready(is_ready=self._state.stage is Stage.READY)
+            case Page.V1_STATUS:
+                return v1_proto_metadata.status(version, _V1_STATES[self._state.stage])
+            case Page.V1_METADATA:
+                return v1_proto_metadata.metadata(model, version, self._loaded().signatures, message)
+            case Page.V2_MODEL:
+                return v2_proto.metadata(model, version, v2.default_signature(self._loaded().signatures))
+            case _:
+                raise NotFound("no gRPC method asks for this path")
 
     def _worker(self) -> dict[str, Any]:
         return {
