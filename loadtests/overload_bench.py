@@ -48,9 +48,9 @@ class Step:
         return good / self.seconds
 
     @property
-    def admitted_p99(self) -> float:
-        """Seconds from due to answered, of what was answered well."""
-        return self.outcome.quantile(0.99)
+    def admitted_p99(self) -> float | None:
+        """Seconds from due to answered, of what was answered well; None when nothing was."""
+        return self.outcome.quantile(0.99) if self.outcome.ok else None
 
     @property
     def refused_p99(self) -> float | None:
@@ -79,8 +79,7 @@ def step(gateway: Gateway, body: bytes, rate: float, seconds: float, seed: int) 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(run(load))
     made = Step(rate, seconds, outcome, (time.process_time() - began) / seconds)
-    said = dict(outcome.failures.most_common(3))
-    say(f"{rate:7.0f}/s: goodput {made.goodput:.0f}/s, admitted p99 {made.admitted_p99 * 1e3:.0f} ms, {said}")
+    say(f"{rate:7.0f}/s: goodput {made.goodput:.0f}/s, not answered well: {dict(outcome.failures.most_common(3))}")
     return made
 
 
@@ -105,19 +104,24 @@ def measure(gateway: Gateway, chosen: Options) -> list[Row]:
     rows = [Row("peak goodput", "answers/s", tuple(peak))]
     for name, steps, goal in (("2 times", twice, 0.95), ("10 times", tenfold, 0.85)):
         goodput = [each.goodput for each in steps]
-        admitted = [each.admitted_p99 for each in steps]
-        refused = [each.refused_p99 for each in steps if each.refused_p99 is not None]
+        admitted = _known([each.admitted_p99 for each in steps])
+        refused = _known([each.refused_p99 for each in steps])
         broken = tuple(float(each.broken) for each in steps)
         rows += [
             Row(f"{name} the peak's rate: goodput", "answers/s", tuple(goodput)),
             Row(f"{name}: goodput / peak", "x", ratios(goodput, peak), goal),
-            Row(f"{name}: admitted p99", "ms", _ms(admitted), 1.5e3 * DEADLINE, at_least=False),
             Row(f"{name}: neither answered, refused nor late", "", broken, 0, at_least=False),
             Row(f"{name}: the generator", "cores", tuple(each.generator for each in steps)),
         ]
+        if admitted:
+            rows.append(Row(f"{name}: admitted p99", "ms", _ms(admitted), 1.5e3 * DEADLINE, at_least=False))
         if refused:  # late answers alone (504) are no proof of anything about refusing
             rows.append(Row(f"{name}: refused p99", "ms", _ms(refused), 10, at_least=False))
     return [*rows, Row("restarts of the worker", "", (restarts(gateway),), 0, at_least=False)]
+
+
+def _known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _ms(seconds: list[float]) -> tuple[float, ...]:
