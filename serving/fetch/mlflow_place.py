@@ -145,7 +145,9 @@ def _registered(client: MlflowClient, asked: re.Match[str]) -> tuple[str, str, T
     version = client.get_model_version(name, str(version.version))  # with its aliases, however it was found
     location = client.get_model_version_download_uri(name, str(version.version))
     logged = None
-    if (found := _LOGGED_MODEL.fullmatch(location)) is not None:
+    # Stores differ in which of the two names the logged model of MLflow 3; from before there is none.
+    found = _LOGGED_MODEL.fullmatch(location) or _LOGGED_MODEL.fullmatch(version.source or "")
+    if found is not None:
         logged = client.get_logged_model(found["id"])
         location = logged.artifact_location
     taken = f"models:/{name}/{version.version}"
@@ -184,14 +186,22 @@ def _experiment(client: MlflowClient, run: Run) -> str | None:
 def _artifacts_of_run(client: MlflowClient, run: Run, path: str) -> str:
     """MLflow 3 keeps logged models beside their runs; before, and for plain artifacts, they are inside."""
     path = path.strip("/")
-    if client.list_artifacts(run.info.run_id, path):
-        return f"{run.info.artifact_uri.rstrip('/')}/{path}"
-    found = client.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}' AND name = '{path}'"
-    )
-    if not found:
+    if (location := _logged_by(client, run, path)) is not None:
+        return location
+    if not client.list_artifacts(run.info.run_id, path):
         raise NotFound(f"MLflow's run {run.info.run_id} has no artifact and no model {path!r}")
-    return str(max(found, key=lambda model: model.creation_timestamp).artifact_location)
+    return f"{run.info.artifact_uri.rstrip('/')}/{path}"
+
+
+def _logged_by(client: MlflowClient, run: Run, name: str) -> str | None:
+    if not re.fullmatch(r"[\w .-]+", name):
+        return None  # no name of a model, and a quote would end the question below
+    asked = f"source_run_id = '{run.info.run_id}' AND name = '{name}'"
+    try:
+        found = client.search_logged_models([run.info.experiment_id], filter_string=asked)
+    except MlflowException:  # a server from before MLflow 3
+        return None
+    return str(max(found, key=lambda model: model.creation_timestamp).artifact_location) if found else None
 
 
 def _as_teal_error(error: MlflowException, source: str, tracking: str, registry: str) -> TealError:

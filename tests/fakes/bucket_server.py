@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 class Store:
     """`objects` by key. `sizes` are told when they are listed instead of the true ones. `refusal` is the status and the
     error code every request gets, with `elsewhere` as its Location; `second_page` the one that only the second page of
-    a listing gets. `rewritten` objects have another etag when they are read than when they were listed. `asked` is what
-    came, `authorized` how much of it came with credentials."""
+    a listing gets. `stuck` answers nothing until the server ends. `rewritten` objects have another etag when they are
+    read than when they were listed. `asked` is what came, `authorized` how much of it came with credentials."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -22,6 +22,8 @@ class Store:
     second_page: tuple[int, str] | None = None
     rewritten: set[str] = field(default_factory=set)
     elsewhere: str | None = None
+    stuck: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
     authorized: int = 0
     endpoint: str = ""
@@ -43,7 +45,10 @@ class _Handler(BaseHTTPRequestHandler):
         key = unquote(parts.path).lstrip("/").partition("/")[2]
         self.store.asked.append(f"{self.command} {key or 'list'}")
         self.store.authorized += "Authorization" in self.headers
-        if self.store.refusal is not None:
+        if self.store.stuck:
+            self.store.ended.wait()
+            self.close_connection = True
+        elif self.store.refusal is not None:
             self._refuse(*self.store.refusal)
         elif "list-type" in query:
             self._list(query)
@@ -112,5 +117,6 @@ def running(**facts: object) -> Iterator[Store]:
         try:
             yield store
         finally:
+            store.ended.set()
             server.shutdown()
             thread.join()

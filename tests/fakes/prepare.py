@@ -46,6 +46,8 @@ def main() -> int:
     if mood == "dies":
         print("segmentation fault, or so", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
+    if mood == "env":  # the package holds what a model could read
+        content = json.dumps(dict(os.environ))
     if mood == "hangs":
         time.sleep(600)
     if mood == "full":
