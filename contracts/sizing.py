@@ -33,14 +33,14 @@ def threads_for(*, asked: int, measured: int | None, cores: int, replicas: int) 
 
 
 def replicas_for(*, asked: int | None, measured: int | None, cores: int) -> Sizing:
-    """Workers of a version that is deployed for the first time. Half of the cores stay for Envoy and for the version
-    that will stand beside it during a rollout."""
+    """Workers of a model that is deployed for the first time. A quarter of the cores each: the version, the one that
+    will stand beside it during a rollout, Envoy with the control plane, and whatever else the machine is for."""
     if asked is not None:
         return Sizing(asked, f"{_workers(asked)}, as asked for")
     if measured != 1:
         return Sizing(1, "1 worker: a run of this model takes all cores by itself")
-    count = max(1, min(MOST_REPLICAS, cores // 2))
-    return Sizing(count, f"{_workers(count)}: this model computes with one thread on a machine of {cores} cores")
+    count = max(1, min(MOST_REPLICAS, cores // 4))
+    return Sizing(count, f"{_workers(count)}: this model computes with one thread, on {cores} cores")
 
 
 def _threads(count: int) -> str:

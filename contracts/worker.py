@@ -12,8 +12,8 @@ from contracts.names import Color
 PATH_READY = "/v2/health/ready"  # 200 once every bucket is warm, 503 before and while draining
 PATH_LIVE = "/v2/health/live"
 PATH_METRICS = "/metrics"  # Prometheus text; reachable on the worker's own socket only, never routed by Envoy
-# JSON: {"model","version","color","digest","plan","pid","state","reason","suspicion"}; the last is empty while the
-# model answers as its signature says.
+# JSON: {"model","version","color","digest","plan","threads":{"count","reason"},"pid","state","reason","suspicion"}; the
+# last is empty while the model answers as its signature says.
 PATH_WORKER = "/worker"
 
 EXIT_DRAINED = 0

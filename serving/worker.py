@@ -19,7 +19,7 @@ from contracts.package import Manifest, verify
 from contracts.worker import EXIT_BAD_PACKAGE, EXIT_CRASHED, EXIT_DRAINED, WorkerSpec
 from serving.batching.batcher import MicroBatcher
 from serving.engine.base import Engine
-from serving.engine.opening import open_engine
+from serving.engine.opening import open_engine, sizing
 from serving.engine.samples import read_samples
 from serving.engine.scratch import ScratchEngine
 from serving.engine.thread import EngineThread
@@ -163,7 +163,9 @@ class Worker:
 
     def _load_engine(self, manifest: Manifest) -> tuple[Engine, Costs]:
         root = Path(self._spec.package)
-        engine = open_engine(root, manifest, self._spec.threads)
+        threads = self._pages.threads = sizing(manifest, self._spec.threads, self._spec.replicas)
+        _log.info("plan %s takes %s", manifest.plan, threads.reason)
+        engine = open_engine(root, manifest, threads.count)
         samples = read_samples(root / manifest.warmup) if manifest.warmup is not None else {}
         return engine, warm_up(engine, manifest.signatures, manifest.buckets, samples, self._clock)
 

@@ -73,6 +73,7 @@ class LocalHome:
         samples: Path | None,
         lineage: Path | None,
         preprocessing: Path | None = None,
+        reduced_precision: bool = False,
         mlflow_uri: str | None = None,
         progress: Progress,
     ) -> tuple[Version, Manifest]:
@@ -85,6 +86,7 @@ class LocalHome:
                 samples=samples,
                 lineage=lineage,
                 preprocessing=preprocessing,
+                reduced_precision=reduced_precision,
                 mlflow_uri=mlflow_uri,
                 actor=operator(),
                 progress=progress,

@@ -37,6 +37,13 @@ def register(
         Path | None,
         typer.Option(metavar="F", help="JSON: how a JPEG or PNG becomes the input; see docs/images.md."),
     ] = None,
+    reduced_precision: Annotated[
+        bool,
+        typer.Option(
+            "--allow-reduced-precision",
+            help="Also try 8- and 16-bit plans; one serves when it is faster and close enough.",
+        ),
+    ] = False,
     mlflow_uri: Annotated[
         str | None,
         typer.Option("--mlflow-uri", metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI says which."),
@@ -54,6 +61,7 @@ def register(
             samples=samples,
             lineage=lineage,
             preprocessing=preprocessing,
+            reduced_precision=reduced_precision,
             mlflow_uri=mlflow_uri,
             progress=tell,
         )

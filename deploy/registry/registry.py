@@ -65,6 +65,7 @@ class Registry:
         samples: Path | None = None,
         lineage: Path | None = None,
         preprocessing: Path | None = None,
+        reduced_precision: bool = False,
         mlflow_uri: str | None = None,
         actor: str = "unknown",
         progress: Progress = _silent,
@@ -75,7 +76,7 @@ class Registry:
         NotFound for a source that is not there, Unavailable when the disk is full, the time is over, or the place of
         the source does not answer."""
         check_model_name(name)
-        asked = Sources(source, samples, lineage, preprocessing)
+        asked = Sources(source, samples, lineage, preprocessing, reduced_precision=reduced_precision)
         asked.check()
         self.collect_garbage()  # what a killed registration left may fill the very disk this one needs
         with disk_full_is_said(self._home.packages), staging(self._home) as place:

@@ -18,7 +18,13 @@ class Sources:
     another directory."""
 
     def __init__(
-        self, source: Path | str, samples: Path | None, lineage: Path | None, preprocessing: Path | None = None
+        self,
+        source: Path | str,
+        samples: Path | None,
+        lineage: Path | None,
+        preprocessing: Path | None = None,
+        *,
+        reduced_precision: bool = False,
     ) -> None:
         text = str(source)
         if "://" in text and not text.startswith("file://") and not is_elsewhere(text):
@@ -27,6 +33,7 @@ class Sources:
         self._samples = None if samples is None else _absolute(samples)
         self._lineage = None if lineage is None else _absolute(lineage)
         self._preprocessing = None if preprocessing is None else _absolute(preprocessing)
+        self._reduced_precision = reduced_precision
         self._known = Lineage()
 
     def check(self) -> None:
@@ -56,6 +63,7 @@ class Sources:
             samples=None if self._samples is None else str(self._samples),
             lineage=None if lineage is None else str(lineage),
             preprocessing=None if self._preprocessing is None else str(self._preprocessing),
+            reduced_precision=self._reduced_precision,
         )
 
 

@@ -33,7 +33,7 @@ Rule = Callable[[Deployment, Order, float], Decision]
 def deploy_first(d: Deployment, order: Order, now: float) -> Decision:
     _check_revision(d, order)
     command = _deploy(order)
-    place = Place(command.version, Color.BLUE, command.digest, command.replicas or 1)
+    place = Place(command.version, Color.BLUE, command.digest, command.replicas or 1, command.threads or 0)
     return _start_warming(
         d, order, now, place, f"version {place.version} is warming in {place.color}; it goes live when ready"
     )
@@ -46,8 +46,9 @@ def deploy_next(d: Deployment, order: Order, now: float) -> Decision:
     _check_revision(d, order)
     # It may have to take all traffic on promotion, so it starts as wide as the live version is.
     replicas = command.replicas or live.replicas
+    threads = live.threads if command.threads is None else command.threads
     kept = d.previous if d.previous is not None and d.previous.version == command.version else None
-    place = Place(command.version, live.color.other, command.digest, replicas)
+    place = Place(command.version, live.color.other, command.digest, replicas, threads)
     reason = f"version {place.version} is warming in {place.color} beside live version {live.version}"
     if d.previous is not None and kept is None:
         reason += f"; version {d.previous.version} gave up that place and can no longer be returned to at once"
@@ -68,6 +69,7 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
         )
     if d.state is State.CANARY and command.strategy is Strategy.DIRECT:
         return promote(d, order, now)
+    _check_threads(d, command, candidate)
     wider = scaled(candidate, command.replicas or candidate.replicas)
     strategy = command.strategy or d.strategy
     if (wider, strategy) == (candidate, d.strategy):
@@ -80,6 +82,7 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
 
 def _scale_live(d: Deployment, order: Order, now: float) -> Decision:
     command, live = _deploy(order), _live(d)
+    _check_threads(d, command, live)
     if command.replicas is None or command.replicas == live.replicas:
         raise Conflict(
             f"model {d.model}: version {live.version} is already live with {live.replicas} workers; "
@@ -89,6 +92,16 @@ def _scale_live(d: Deployment, order: Order, now: float) -> Decision:
     return move(
         d, now, "deploy", _with(reason, order), live.version, since=d.since, live=scaled(live, command.replicas)
     )
+
+
+def _check_threads(d: Deployment, command: Deploy, place: Place) -> None:
+    """A worker keeps its threads for life, and replacing all workers of a version at once would be an outage."""
+    if command.threads is not None and command.threads != place.threads:
+        said = f"{place.threads} threads" if place.threads else "threads chosen by its workers"
+        raise Conflict(
+            f"model {d.model}: version {place.version} is deployed with {said}, which cannot change while it serves; "
+            "drain it first, or deploy another version with other threads"
+        )
 
 
 def _start_warming(d: Deployment, order: Order, now: float, place: Place, reason: str) -> Decision:

@@ -3,10 +3,7 @@
 Engines know neither callers, nor deadlines, nor wire formats. One thread at a time may be inside an engine.
 """
 
-import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +11,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
-
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Engine(Protocol):
@@ -34,7 +29,8 @@ class Engine(Protocol):
     def run(self, signature: str, inputs: Tensors) -> dict[str, Array]:
         """Compute one signature. The arrays have the signature's dtypes (object arrays of bytes for strings); for a
         batched signature all share their first dimension, at most the biggest bucket. The answers are the caller's
-        own: no later run changes them. Whatever the runtime raises leaves this method as it is."""
+        own: no later run changes them. Raises InvalidInput when the model itself refuses a value of the inputs;
+        whatever else the runtime raises leaves this method as it is."""
 
     def close(self) -> None:
         """Release the model. No run may follow."""
@@ -48,19 +44,3 @@ NUMPY_DTYPES: Mapping[str, np.dtype[Any]] = {
     )
 } | {"string": np.dtype(object)}  # fmt: skip
 """TensorFlow's dtype names → numpy's. bfloat16 has no numpy dtype of its own and is left out on purpose."""
-
-
-def cores() -> int:
-    """Cores this process may use: a container's quota or taskset's share, not the machine's."""
-    allowed = len(os.sched_getaffinity(0))
-    return max(1, min(allowed, quota(_QUOTA) or allowed))
-
-
-def quota(path: Path) -> int | None:
-    """Whole cores that cgroup v2's `cpu.max` at `path` grants, rounded up; None when it limits nothing. A container
-    sees its own group there, which is the only place where such a limit is common."""
-    try:
-        granted, period = path.read_text().split()
-        return None if granted == "max" else math.ceil(int(granted) / int(period))
-    except (OSError, ValueError):
-        return None

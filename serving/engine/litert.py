@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from contracts.errors import InvalidInput
 from contracts.signature import Signature
 from serving.engine.base import Array, Tensors
 from serving.engine.tflite import entry
@@ -53,15 +54,21 @@ class LitertEngine:
                     run.allocate(shapes)
 
     def run(self, signature: str, inputs: Tensors) -> dict[str, Array]:
-        run = self._runs.get((signature, 0))
-        if run is not None:
-            return run(inputs, None)
-        for array in inputs.values():
-            rows = len(array)
-            break
-        bucket = bucket_for(rows, self._buckets)
-        run = self._runs.get((signature, bucket)) or self._run_for(signature, bucket)
-        return run(inputs, bucket)
+        try:
+            run = self._runs.get((signature, 0))
+            if run is not None:
+                return run(inputs, None)
+            for array in inputs.values():
+                rows = len(array)
+                break
+            bucket = bucket_for(rows, self._buckets)
+            run = self._runs.get((signature, bucket)) or self._run_for(signature, bucket)
+            return run(inputs, bucket)
+        except RuntimeError as error:
+            # The one thing LiteRT's operations say about a value instead of a shape (2.3): a table's index.
+            if "out of bounds" not in str(error):
+                raise
+            raise InvalidInput("the model refuses this input: an index in it is beyond a table of the model") from error
 
     def close(self) -> None:
         self._runs.clear()

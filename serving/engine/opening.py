@@ -4,9 +4,10 @@ import importlib
 from pathlib import Path
 
 from contracts.errors import InvalidInput
+from contracts.machine import cores
 from contracts.package import Manifest
 from contracts.sizing import Sizing, threads_for
-from serving.engine.base import Engine, cores
+from serving.engine.base import Engine
 
 _LITERT = ("litert", "litert-float16", "litert-int8")
 _OPENVINO = ("openvino", "openvino-bfloat16")

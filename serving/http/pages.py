@@ -5,6 +5,7 @@ from typing import Any
 
 from contracts.errors import NotFound, Unavailable
 from contracts.package import Manifest
+from contracts.sizing import Sizing
 from serving.codec import v1_metadata, v1_proto_metadata, v2, v2_proto
 from serving.codec.render import dump
 from serving.http.answers import Answer
@@ -26,6 +27,7 @@ class Pages:
 
     def __init__(self, *, identity: Identity, state: State, telemetry: Telemetry, release: str) -> None:
         self.manifest: Manifest | None = None
+        self.threads: Sizing | None = None
         self._identity = identity
         self._state = state
         self._telemetry = telemetry
@@ -81,6 +83,7 @@ class Pages:
             "color": self._identity.color.value,
             "digest": self._identity.digest,
             "plan": self.manifest.plan if self.manifest is not None else None,
+            "threads": None if self.threads is None else {"count": self.threads.count, "reason": self.threads.reason},
             "pid": os.getpid(),
             "state": self._state.stage.value,
             "reason": self._state.reason,

@@ -13,10 +13,11 @@ from typing import Protocol
 
 from contracts.errors import DeadlineExceeded, InvalidInput, Overloaded
 from contracts.limits import Limits
+from contracts.machine import cores
 from contracts.package import Manifest
 from contracts.preprocessing import Target, resolve
 from serving.codec import picture
-from serving.engine.base import Array, cores
+from serving.engine.base import Array
 
 _SMALL_PIXELS = 256 * 256  # decoded on the event loop: about a millisecond, not much more than handing it to a thread
 _SMALL_BYTES = 256 * 1024

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from contracts.machine import cores
 from contracts.signature import Signature
-from serving.engine.base import Engine, cores
+from serving.engine.base import Engine
 from serving.prepare.choose import fewest_threads
 from serving.prepare.compare import FULL, Difference, Tolerance, compare, too_many_flips
 from serving.prepare.rows import take

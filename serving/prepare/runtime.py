@@ -10,8 +10,9 @@ from typing import Any
 import ai_edge_litert
 import tensorflow as tf
 
+from contracts.machine import cores
 from contracts.signature import Signature
-from serving.engine.base import Engine, cores
+from serving.engine.base import Engine
 from serving.engine.tensorflow import TensorflowEngine
 from serving.prepare import convert, keras_export, runtime_openvino
 from serving.prepare.isolated import Forked, Isolation

@@ -12,8 +12,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from contracts.errors import Unsupported
+from contracts.machine import cores
 from contracts.signature import DEFAULT_SIGNATURE, DTYPES, Signature, TensorSpec
-from serving.engine.base import Array, Engine, Tensors, cores
+from serving.engine.base import Array, Engine, Tensors
 from serving.engine.litert import LitertEngine
 from serving.engine.tflite import entry, entry_names
 from serving.prepare.compare import FULL, Tolerance
