@@ -9,6 +9,7 @@ from contracts.limits import LIMITS, Limits
 from contracts.signature import Signature
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
+from serving.engine.base import Array
 from tests.fakes.clock import HandClock
 from tests.serving.engines import HALF_PLUS_TWO, FormulaEngine, HandExecutor
 
@@ -80,10 +81,14 @@ class Bench:
     async def __aexit__(self, *_: object) -> None:
         await self.batcher.close()
 
+    @staticmethod
+    def rows(*values: float) -> Array:
+        return np.array(values, np.float32)
+
     def send(
         self, *values: float, seconds: float = FOR_EVER, signature: Signature | None = None
     ) -> "asyncio.Future[Outputs]":
-        rows = np.array(values, np.float32)
+        rows = self.rows(*values)
         return self.batcher.submit(
             signature or self.signature, {"x": rows}, len(rows), self.clock.monotonic() + seconds
         )

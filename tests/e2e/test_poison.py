@@ -1,0 +1,71 @@
+"""One input that ends the process that computes it, sent again and again through the gateway beside innocent ones.
+
+The model is real: TensorFlow answers its deadly input, LiteRT dies of it, and no sample has shown it before.
+"""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from loadtests.load import Load
+from loadtests.openloop import load_in_thread
+from tests.e2e.gateway import Answer, Gateway, eventually, running
+from tests.e2e.test_traffic import failures
+from tests.serving.poison.killer import DEADLY, make_killer, only_where_it_kills
+
+pytestmark = [pytest.mark.e2e, only_where_it_kills]
+
+PATH = "/v1/models/killer:predict"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = make_killer(tmp_path_factory.mktemp("killer"))
+    np.savez(folder / "samples.npz", x=np.arange(24, dtype=np.int32).reshape(-1, 1))
+    with running(tmp_path_factory.mktemp("poison") / "home") as up:
+        for _ in range(2):
+            up.must("register", "killer", str(folder / "killer"), "--samples", str(folder / "samples.npz"), timeout=300)
+        yield up
+
+
+def send(gateway: Gateway, *rows: int) -> Answer:
+    return gateway.predict({"instances": [[row] for row in rows]}, PATH)
+
+
+def deaths(gateway: Gateway) -> int:
+    return sum(worker["restarts"] for worker in gateway.status("killer")["live"]["workers"])
+
+
+def test_with_two_workers_the_first_asks_for_one_life_and_innocents_notice_nothing(gateway: Gateway) -> None:
+    gateway.order("deploy", "killer", version=1, replicas=2)
+    eventually("Envoy has two healthy workers", lambda: gateway.healthy_workers(1, "killer") == 2, 10)
+    body = json.dumps({"instances": [[5]]}).encode()
+    url = f"{gateway.url}{PATH}"
+    load = (
+        Load(url, 150, 300.0, body=body),
+        Load(url, 50, 300.0, body=body, fresh=True),
+    )
+    with load_in_thread(*load) as outcomes:
+        answers = [send(gateway, 1, DEADLY) for _ in range(20)]
+        eventually("both workers are back", lambda: gateway.healthy_workers(1, "killer") == 2, 10)
+    assert [answer.status for answer in answers] == [422] * 20
+    assert "made the model's process die" in answers[0].json["error"]
+    assert failures(outcomes) == {}
+    assert deaths(gateway) <= 2
+    assert send(gateway, 1, DEADLY + 1).json == {"predictions": [[1], [DEADLY + 1]]}
+
+
+def test_the_only_worker_dies_once_and_its_successor_refuses(gateway: Gateway) -> None:
+    gateway.order("deploy", "killer", version=1, replicas=1)
+    before = deaths(gateway)
+
+    def refused() -> bool:
+        return send(gateway, 2, DEADLY).status == 422
+
+    eventually("the input is refused", refused, 10)
+    assert deaths(gateway) - before <= 1
+    assert send(gateway, 2).json == {"predictions": [[2]]}
+    assert {send(gateway, 2, DEADLY).status for _ in range(5)} == {422}
+    assert gateway.status("killer")["live"]["workers"][0]["state"] == "ready"
