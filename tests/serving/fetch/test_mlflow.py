@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import Unsupported
+from contracts.fetch import FetchSpec
+from serving.fetch.fetch import fetch
+from serving.prepare.source import recognise
 from tests.fakes.mlflow_store import COMMIT
 from tests.serving.fetch.conftest import files
 
@@ -151,9 +155,21 @@ def test_what_is_not_there_is_said_in_a_sentence(source: str, words: str, found:
 
 
 def test_another_flavor_is_refused_before_its_pickle_comes(found: dict[str, Any]) -> None:
-    if found["kind"] != "server":
-        pytest.skip("prepare refuses what lies on this machine; see tests/serving/prepare")
-    assert "got python_function, sklearn" in found["models:/forest/1"]["error"]
+    answer = found["models:/forest/1"]
+    if found["kind"] == "server":
+        words = answer["error"]
+    else:  # it lies on this machine: prepare is the one to refuse it
+        with pytest.raises(Unsupported) as refused:
+            recognise(answer["path"])
+        words = refused.value.message
+    assert "got python_function, sklearn" in words
+
+
+def test_without_mlflow_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "serving.fetch.mlflow_place", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(Unsupported, match=r"pip install 'teal\[mlflow\]'"):
+        fetch(FetchSpec("models:/digits/1", str(tmp_path)), lambda _stage, _detail: None)
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_a_logged_savedmodel_is_prepared_with_its_example_and_its_story(
 
 
 @pytest.mark.tensorflow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3 on numpy 2
 def test_a_logged_keras_model_with_an_example_it_cannot_take_is_prepared_all_the_same(
     zoo: Any, tmp_path: Path, prepared: Preparer
 ) -> None:
