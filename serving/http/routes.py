@@ -10,6 +10,7 @@ from enum import Enum, auto
 from contracts.errors import InvalidInput, NotFound
 from contracts.names import MAX_VERSION
 from contracts.worker import PATH_LIVE, PATH_METRICS, PATH_READY, PATH_WORKER
+from serving.codec.columns import quoted
 
 
 class Page(Enum):
@@ -108,6 +109,8 @@ def _resolve_v1(method: str, path: str, model: str, version: int, *, rpc: bool) 
 
 def _check_served(model: str, version: str | None, served: str, served_version: int) -> None:
     if model != served:
-        raise NotFound(f"no model of this name here: this worker serves {served}")
+        raise NotFound(f"no model {quoted(model)} here: this worker serves {quoted(served)}")
     if version is not None and version.lstrip("0") != str(served_version):
-        raise NotFound(f"no such version of {served} here: this worker serves version {served_version}")
+        raise NotFound(
+            f"no version {version[:20]} of {quoted(served)} here: this worker serves version {served_version}"
+        )
