@@ -27,6 +27,19 @@ class Code(IntEnum):
 
 
 BODY = "%LOCAL_REPLY_BODY%"
+NO_HTTP = (
+    "the request is not valid HTTP: its request line, its lengths, a header, or a path with escaped slashes or NUL"
+)
+# What routes and Lua refuse has a sentence; what Envoy's own reading of HTTP refuses has none, or "Bad Request".
+_NOBODYS_WORDS = {
+    "extension_filter": {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": "!(response.code_details in ['direct_response', 'lua_response'])",
+        },
+    }
+}
 GRPC_CODES = {
     400: Code.INVALID_ARGUMENT,
     404: Code.NOT_FOUND,
@@ -69,7 +82,7 @@ def local_replies(limits: Limits) -> dict[str, Any]:
                 Code.RESOURCE_EXHAUSTED,
                 f"headers are over the limit of {limits.headers} headers or {limits.header_bytes} bytes",
             ),
-            *_say(_both(_flags("DPE"), _code(400)), Code.INVALID_ARGUMENT, "the request is not valid HTTP"),
+            *_say(_both(_code(400), _NOBODYS_WORDS), Code.INVALID_ARGUMENT, NO_HTTP),
             _grpc(_code(413), Code.RESOURCE_EXHAUSTED, answers.too_large(limits.binary_body)),
             *(_grpc(_code(status), code, BODY) for status, code in GRPC_CODES.items()),
             _keep(_code(503), retry=True),
