@@ -110,6 +110,10 @@ class App:
         self._telemetry.answered_well(reading.rows, self.now() - started)
         return good
 
+    def departed(self, started: float) -> None:
+        """Count a caller of the short way who left before the body had arrived."""
+        self._telemetry.answered(Outcome.CANCELLED, self.now() - started)
+
     async def _predict(self, page: Page, head: Head, receive: Receive, send: Send) -> None:
         started = self._clock.monotonic()
         try:

@@ -154,6 +154,8 @@ def _inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
         raise _too_large(limit)
     if not decoder.eof:
         raise InvalidInput(f"the {encoding.decode()} body ends too early")
+    if decoder.unused_data:
+        raise InvalidInput(f"something follows the end of the {encoding.decode()} body: send it as one piece")
     return decoded
 
 

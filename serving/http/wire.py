@@ -179,7 +179,9 @@ class PredictionProtocol(HttpToolsProtocol):
         super()._unset_keepalive_if_required()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._page = None
+        if self._page is not None:
+            self._page = None
+            self.app.departed(self._started)
         super().connection_lost(exc)
         self._cancel_idle_timer()
 

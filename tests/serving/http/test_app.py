@@ -324,3 +324,18 @@ def test_rows_of_concurrent_callers_never_mix() -> None:
 
     for cost in (10e-6, 100e-6, THREAD / 100):
         run(story, cost=cost)
+
+
+@pytest.mark.parametrize("tail", [b"tail", gzip.compress(b"{}")], ids=["garbage", "another member"])
+def test_what_follows_a_packed_body_is_refused_and_not_dropped(tail: bytes) -> None:
+    answer = predict({"content-encoding": "gzip"}, gzip.compress(json.dumps(ROW).encode()) + tail)
+    assert answer.status == 400
+    assert "follows the end" in answer.json["error"]
+
+
+@pytest.mark.parametrize(("left", "given", "status"), [("0", None, 504), ("0", "5000", 504), ("31000", "5000", 200)])
+def test_what_envoy_has_left_of_its_patience_bounds_the_deadline(left: str, given: str | None, status: int) -> None:
+    headers = {"x-envoy-expected-rq-timeout-ms": left} | ({} if given is None else {"x-teal-timeout-ms": given})
+    engine = half_plus_two()
+    assert predict(headers, engine=engine).status == status
+    assert engine.runs == [1] * (status == 200)

@@ -296,6 +296,7 @@ def test_a_connection_that_leaves_in_mid_body_leaves_nothing_behind(tmp_path: Pa
                 wire.send(request([1.0])[:-3])
                 await wire.writer.drain()
         await until(lambda: not served.server.server_state.connections)
+        assert served.client.telemetry.outcomes["cancelled"] == 20
         async with served.connection() as wire:
             wire.send(request([1.0]))
             assert (await wire.reply()).status == 200
