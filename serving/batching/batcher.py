@@ -124,11 +124,19 @@ class MicroBatcher:
         return outputs
 
     def submit(
-        self, signature: Signature, inputs: Outputs, rows: int, deadline: float, *, retried: bool = False
+        self,
+        signature: Signature,
+        inputs: Outputs,
+        rows: int,
+        deadline: float,
+        *,
+        retried: bool = False,
+        priority: int = 0,
     ) -> "asyncio.Future[Outputs]":
         """Queue a request; the future answers with its outputs, or raises DeadlineExceeded, Unavailable or Internal.
         Cancel it when the caller leaves. Refuses at once: Overloaded, TooLarge, DeadlineExceeded, Unavailable,
-        Quarantined. `retried` says that another worker had it before and did not answer."""
+        Quarantined. `retried` says that another worker had it before and did not answer. `priority` 1 goes before
+        everybody, 0 and 2 are the usual, and the larger a number is, the longer it stands behind."""
         now = self._clock.monotonic()
         curve = self.curves[signature.name]
         size = sum(array.nbytes for array in inputs.values())
@@ -145,7 +153,8 @@ class MicroBatcher:
             key = (*key, self._sequence)
         for index, (piece, count) in enumerate(pieces):
             self._sequence += 1
-            self._queue.put(Part(ticket, index, self._sequence, signature, key, piece, count))
+            turn = (priority or _USUAL, self._sequence)
+            self._queue.put(Part(ticket, index, turn, signature, key, piece, count))
         self._queue.admit(ticket)
         self._tickets.add(ticket)
         future.add_done_callback(lambda _: self._settle(ticket))
@@ -189,7 +198,7 @@ class MicroBatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (head := self._queue.oldest()) is not None:
+            while (head := self._queue.first()) is not None:
                 if await self._wait_for_company(head):
                     continue
                 budget, curve = self._budgets[head.signature.name], self.curves[head.signature.name]

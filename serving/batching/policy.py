@@ -15,7 +15,7 @@ from serving.batching.curve import CostCurve
 THREAD_SECONDS = 300e-6
 # What a request pays for company: a ticket, a future and a task switch, and over HTTP the longer way to them. One that
 # would save less engine time by sharing a run than this is computed alone.
-COMPANY_SECONDS = 60e-6
+COMPANY_SECONDS = 40e-6
 
 
 class Route(Enum):

@@ -1,6 +1,7 @@
 """What the batcher tells and asks others: who counts its facts, and who knows which inputs are deadly."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from contracts.errors import Unavailable
@@ -23,13 +24,15 @@ class BatchFacts(Protocol):
 class Guardian(Protocol):
     """Keeps inputs that end processes out of the engine; see serving.poison.guard."""
 
-    watching: bool
+    watching: bool  # whether anybody is suspected at all
 
-    def begin(self, marks: list[int]) -> None:
-        """The requests with these marks are about to enter the engine."""
+    @property
+    def begin(self) -> Callable[[list[int]], None]:
+        """Say that the requests with these marks are about to enter the engine."""
 
-    def end(self) -> None:
-        """They are out again."""
+    @property
+    def end(self) -> Callable[[], None]:
+        """Say that they are out again."""
 
     def suspects(self, mark: int) -> bool:
         """Whether a request with this mark must not enter the engine."""

@@ -1,5 +1,7 @@
-"""The rows that wait, oldest first, in lines of what may share a batch. Bounded by whoever puts them in."""
+"""The rows that wait, by priority and then oldest first, in lines of what may share a batch. Bounded by whoever puts
+them in."""
 
+from bisect import bisect
 from collections import deque
 
 from serving.batching.curve import CostCurve
@@ -16,7 +18,11 @@ class Queue:
         self._lines: dict[tuple[object, ...], deque[Part]] = {}
 
     def put(self, part: Part) -> None:
-        self._lines.setdefault(part.key, deque()).append(part)
+        line = self._lines.setdefault(part.key, deque())
+        if not line or line[-1].turn < part.turn:
+            line.append(part)
+        else:  # more urgent than some who came before
+            line.insert(bisect(line, part.turn, key=lambda waiting: waiting.turn), part)
 
     def admit(self, ticket: Ticket) -> None:
         """Count a ticket whose parts were put in."""
@@ -31,7 +37,7 @@ class Queue:
             self.size -= ticket.size
             ticket.started = True
 
-    def oldest(self) -> Part | None:
+    def first(self) -> Part | None:
         """The part whose turn it is, or None when nobody waits."""
         head: Part | None = None
         for key in list(self._lines):
@@ -40,7 +46,7 @@ class Queue:
                 line.popleft()
             if not line:
                 del self._lines[key]
-            elif head is None or line[0].sequence < head.sequence:
+            elif head is None or line[0].turn < head.turn:
                 head = line[0]
         return head
 

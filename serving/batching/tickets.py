@@ -54,12 +54,12 @@ class Ticket:
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """Rows of one ticket that are computed in one run. Parts with equal `key` may share a batch; `sequence` is the
-    order of arrival over all lines."""
+    """Rows of one ticket that are computed in one run. Parts with equal `key` may share a batch; `turn` is the caller's
+    priority, then the order of arrival over all lines: the smaller goes first."""
 
     ticket: Ticket
     index: int
-    sequence: int
+    turn: tuple[int, int]
     signature: Signature
     key: tuple[object, ...]
     inputs: dict[str, Array]

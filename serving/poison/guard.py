@@ -8,6 +8,7 @@ every worker of the version for QUARANTINE_SECONDS. The batcher asks; who sent a
 import asyncio
 import logging
 import signal
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,6 +68,9 @@ class Guard:
         self._trials: set[asyncio.Task[None]] = set()
         self._last_trial = clock.monotonic()
         self._patrol: asyncio.Task[None] | None = None
+        # The journal's own methods, not wrapped: they are called around each run.
+        self.begin: Callable[[list[int]], None] = journal.begin if journal is not None else _ignore
+        self.end: Callable[[], None] = journal.end if journal is not None else _ignore
         self.watching = False  # whether there is anybody to look out for; asked for each request
         self.look()
 
@@ -83,15 +87,6 @@ class Guard:
         self._scratch.close()  # from outside its thread on purpose: a run in there ends with its process
         if self._journal is not None:
             self._journal.close(peaceful=peaceful)
-
-    def begin(self, marks: list[int]) -> None:
-        """These requests go into the serving engine now."""
-        if self._journal is not None:
-            self._journal.begin(marks)
-
-    def end(self) -> None:
-        if self._journal is not None:
-            self._journal.end()
 
     def look(self) -> None:
         """Learn what siblings wrote, and read the journals of those that died."""
@@ -219,6 +214,10 @@ class Guard:
             idle = self._clock.monotonic() - self._last_trial
             if self._scratch.running and not self._trials and idle >= _IDLE_SECONDS:
                 await asyncio.get_running_loop().run_in_executor(self._executor, self._scratch.close)
+
+
+def _ignore(marks: Sequence[int] = ()) -> None:
+    """There is no journal to write."""
 
 
 def _refusal(until: float) -> Quarantined:

@@ -17,7 +17,6 @@ from pathlib import Path
 _SUFFIX = ".journal"
 _ONE = struct.Struct("<QQ")
 _COUNT = struct.Struct("<Q")
-_CLEAR = bytes(_COUNT.size)
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +52,7 @@ class Journal:
 
     def end(self) -> None:
         """The run is over and the process is still here."""
-        self._map[: _COUNT.size] = _CLEAR
+        _COUNT.pack_into(self._map, 0, 0)
 
     def close(self, *, peaceful: bool) -> None:
         """Let go. Ended in peace, this process leaves no trace; otherwise the run it is in stays on record."""

@@ -1,10 +1,14 @@
 """One input that ends the process that computes it, sent again and again through the gateway beside innocent ones.
 
-The model is real: TensorFlow answers its deadly input, LiteRT dies of it, and no sample has shown it before.
+The model is real: TensorFlow answers its deadly input, LiteRT dies of it, and no sample has shown it before. Everything
+else it echoes, so it also shows that an answer is the caller's own.
 """
 
+import http.client
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -69,3 +73,37 @@ def test_the_only_worker_dies_once_and_its_successor_refuses(gateway: Gateway) -
     assert send(gateway, 2).json == {"predictions": [[2]]}
     assert {send(gateway, 2, DEADLY).status for _ in range(5)} == {422}
     assert gateway.status("killer")["live"]["workers"][0]["state"] == "ready"
+
+
+def test_every_answer_is_its_own_callers_while_the_colors_switch(gateway: Gateway) -> None:
+    gateway.order("deploy", "killer", version=1, replicas=2)
+    gateway.order("deploy", "killer", version=2, replicas=1)
+    stop = threading.Event()
+
+    def caller(number: int) -> tuple[int, set[str]]:
+        """Sends rows that nobody else sends, and returns how often and to which versions."""
+        sent, versions = 0, set()
+        line = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=40)
+        while not stop.is_set():
+            own = [[number * 1_000_000 + sent * 4 + i] for i in range(1 + sent % 4)]
+            line.request("POST", PATH, json.dumps({"instances": own}))
+            answer = line.getresponse()
+            body = json.loads(answer.read())
+            assert body == {"predictions": own}, f"sent {own}, got {answer.status} {body}"
+            sent, versions = sent + 1, versions | {answer.headers["x-teal-version"]}
+        line.close()
+        return sent, versions
+
+    with ThreadPoolExecutor(8) as pool:
+        callers = [pool.submit(caller, number) for number in range(8)]
+        try:
+            for percent in (50, 5, 95):
+                gateway.order("weight", "killer", percent=percent)
+            for _ in range(5):
+                gateway.order("promote", "killer")
+                gateway.order("rollback", "killer")
+        finally:
+            stop.set()
+        results = [one.result() for one in callers]
+    assert sum(sent for sent, _ in results) > 500
+    assert set().union(*(versions for _, versions in results)) == {"1", "2"}
