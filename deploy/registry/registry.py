@@ -20,7 +20,7 @@ from contracts.prepare import PrepareSpec
 from deploy.failpoints import reach
 from deploy.home import Home
 from deploy.registry.preparation import Fetched, Prepared, Steps
-from deploy.registry.sources import Sources
+from deploy.registry.sources import Sources, called_by_its_address
 from deploy.registry.staging import (
     Staging,
     collect,
@@ -83,7 +83,8 @@ class Registry:
             reach("register.staging_made")
             fetched = self._fetch(FetchSpec(asked.source, str(place.fetched), mlflow_uri), place, name, progress)
             reach("register.fetched")
-            made = self._prepare(asked.spec(place, fetched), place, name, progress)
+            with called_by_its_address(fetched, progress) as tell:
+                made = self._prepare(asked.spec(place, fetched), place, name, tell)
             manifest = self._seal(place, made, progress)
             origin = fetched.source if fetched is not None else made.source or asked.source
             return self._publish(place, made, manifest, name=name, source=origin, actor=actor)

@@ -1,16 +1,19 @@
 """What a user named to register: checked before anything starts, then told to prepare with what a fetch found out."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from contracts.errors import InvalidInput, NotFound
+from contracts.errors import InvalidInput, NotFound, TealError
 from contracts.fetch import KINDS, is_elsewhere
 from contracts.package import Lineage, lineage_from_json, lineage_to_json
 from contracts.prepare import PrepareSpec
 from contracts.preprocessing import parse
 from deploy.registry.preparation import Fetched
 from deploy.registry.staging import Staging
+from deploy.registry.step import Progress
 
 
 class Sources:
@@ -65,6 +68,19 @@ class Sources:
             preprocessing=None if self._preprocessing is None else str(self._preprocessing),
             reduced_precision=self._reduced_precision,
         )
+
+
+@contextmanager
+def called_by_its_address(fetched: Fetched | None, progress: Progress) -> Iterator[Progress]:
+    """What is told and raised inside names a fetched model as people do, not by the staging directory it lies in."""
+    if fetched is None:
+        yield progress
+        return
+    here, there = str(fetched.path), fetched.source
+    try:
+        yield lambda stage, detail: progress(stage, detail.replace(here, there))
+    except TealError as error:
+        raise type(error)(error.message.replace(here, there)) from error
 
 
 def merged(said: Lineage, found: Lineage) -> Lineage:

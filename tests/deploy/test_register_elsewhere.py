@@ -78,6 +78,13 @@ def test_an_address_where_nothing_is_leaves_no_version_and_nothing_staged(bucket
     assert staged(tmp_path / "home") == []
 
 
+def test_a_model_that_is_refused_is_named_by_its_address(bucket: S3, tmp_path: Path) -> None:
+    bucket.put("digits/bad.keras", b"bad weights")
+    reg, _, _ = registry(tmp_path / "home")
+    with pytest.raises(InvalidInput, match=r"^s3://models/digits/bad\.keras: no signature"):
+        reg.register("m", "s3://models/digits/bad.keras")
+
+
 def test_a_fetch_of_which_only_half_arrives_leaves_no_version(
     bucket: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
