@@ -8,6 +8,7 @@ import numpy as np
 from contracts.limits import LIMITS, Limits
 from contracts.signature import Signature
 from serving.batching.batcher import MicroBatcher
+from serving.batching.ports import Guardian
 from serving.batching.tickets import Outputs
 from serving.engine.base import Array
 from tests.fakes.clock import HandClock
@@ -52,6 +53,7 @@ class Bench:
         signatures: tuple[Signature, ...] = (HALF_PLUS_TWO,),
         buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
         limits: Limits = LIMITS,
+        guard: Guardian | None = None,
     ) -> None:
         self.engine = engine
         self.clock = HandClock()
@@ -67,6 +69,7 @@ class Bench:
             facts=self.facts,
             executor=self.executor,
             on_hang=self._hung,
+            guard=guard,
         )
         for curve in self.batcher.curves.values():
             for bucket in curve.buckets:
