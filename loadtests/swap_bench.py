@@ -72,6 +72,15 @@ def window(gateway: Gateway, meanwhile: Callable[[], None]) -> Window:
     return Window(other, swapped)
 
 
+def memory_of(gateway: Gateway) -> dict[str, float]:
+    """MB by part of the gateway, and of all processes; a leak has a place."""
+    assert gateway.process is not None
+    parts = {"control plane": [gateway.process.pid], "Envoy": [gateway.envoy_pid()]}
+    workers = [pid for pid in gateway.processes() if pid not in (*parts["control plane"], *parts["Envoy"])]
+    sizes = {part: megabytes(pids) for part, pids in {**parts, "workers": workers}.items()}
+    return {**sizes, "all": sum(sizes.values())}
+
+
 def measure(gateway: Gateway, chosen: Options) -> list[Row]:
     swaps = SWAPS // chosen.rounds
 
@@ -81,14 +90,14 @@ def measure(gateway: Gateway, chosen: Options) -> list[Row]:
 
     for _ in range(2):  # what the first load of a version leaves behind for good is not what is asked about
         swap(gateway)
-    before = megabytes(gateway.processes())
+    before = memory_of(gateway)
     idle, swapping = [], []
     for number in range(chosen.rounds):
         say(f"round {number + 1}: idle")
         idle.append(window(gateway, lambda: time.sleep(chosen.seconds)))
         say(f"round {number + 1}: {swaps} swaps")
         swapping.append(window(gateway, swap_all))
-    after = megabytes(gateway.processes())
+    after = memory_of(gateway)
     quiet = [each.other.quantile(0.99) for each in idle]
     busy = [each.other.quantile(0.99) for each in swapping]
     failed = tuple(float(a.failed + b.failed) for a, b in zip(idle, swapping, strict=True))
@@ -97,9 +106,9 @@ def measure(gateway: Gateway, chosen: Options) -> list[Row]:
         Row("the other model's p99, during swaps", "ms", tuple(s * 1e3 for s in busy)),
         Row("p99, during swaps / idle", "x", ratios(busy, quiet), 1.3, at_least=False),
         Row("failed requests of a round, both models", "", failed, 0, at_least=False),
-        Row("memory of all processes (PSS) before", "MB", (before,)),
-        Row(f"memory after {swaps * chosen.rounds} swaps", "MB", (after,)),
-        Row("memory, after / before", "x", (after / before,), 1.05, at_least=False),
+        *[Row(f"memory before: {part}", "MB", (size,)) for part, size in before.items()],
+        *[Row(f"memory after {swaps * chosen.rounds} swaps: {part}", "MB", (size,)) for part, size in after.items()],
+        Row("memory of all, after / before", "x", (after["all"] / before["all"],), 1.05, at_least=False),
     ]
 
 
