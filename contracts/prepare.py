@@ -2,8 +2,9 @@
 
 `python -m serving.prepare` runs in a process of its own because a model is a program. It writes the package into an
 empty directory, prints progress as JSON lines on standard output (`{"stage": "...", "detail": "..."}`), and ends with
-exactly one line `{"result": {"digest": "...", "plan": "...", "source": "..."}}`, where source is the place that was taken,
-or `{"error": {"code": "...", "message": "..."}}`, where code is one of `contracts.errors`. Exit code 0 with a result, 1 with an error; anything else is a crash.
+exactly one line `{"result": {"digest": "...", "plan": "...", "source": "..."}}` or
+`{"error": {"code": "...", "message": "..."}}`, where source is the place the model was taken from and code is one of
+`contracts.errors`. Exit code 0 with a result, 1 with an error; anything else is a crash.
 """
 
 import sys
