@@ -28,6 +28,8 @@ from serving.poison.marks import mark
 _log = logging.getLogger(__name__)
 _LONERS = 1024  # inputs the model failed on that are remembered, so that the same one again breaks nobody's batch
 
+_USUAL = 2  # the priority of who names none: 1 is more urgent, all others are less
+
 
 class MicroBatcher:
     """Feeds one engine. `start` before the first request, `close` after the last.

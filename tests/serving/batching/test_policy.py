@@ -10,6 +10,7 @@ from serving.batching.policy import (
     Route,
     SearchBudget,
     batch_rows,
+    drain_seconds,
     expected_wait,
     route,
     search_seconds,
@@ -78,6 +79,14 @@ def test_a_full_smaller_bucket_goes_first_when_the_next_one_would_be_mostly_padd
     assert batch_rows(linear(1.0), 8) == 8
     assert batch_rows(flat(1.0), 5) == 5
     assert batch_rows(flat(1.0), 100) == 8
+
+
+def test_a_model_that_is_slower_in_big_batches_gets_the_best_size_however_many_wait() -> None:
+    worse = curve(b1=1.0, b2=1.6, b4=2.4, b8=8.0)
+    assert [batch_rows(worse, n) for n in (3, 6, 8, 100)] == [3, 4, 4, 4]
+    hardly = curve(b1=1.0, b2=2.0, b4=4.0, b8=8.2)
+    assert batch_rows(hardly, 100) == 8, "a difference of chance splits nothing"
+    assert drain_seconds(worse, 9) == 2.4 + 2.4 + 1.0
 
 
 def test_the_expected_wait_is_the_rest_of_the_run_and_the_queue_at_its_best_pace() -> None:
