@@ -27,6 +27,8 @@ class Limits:
     queue_rows: int = 4096
     queue_bytes: int = 256 * MIB
     queue_seconds: float = 10.0
+    quarantine_seconds: float = 3600.0  # how long an input is refused that ended the process which computed it alone
+    trials: int = 256  # suspects that wait to be tried alone; more than any one run holds
     connect_seconds: float = 0.25  # to a worker on the same machine
 
 

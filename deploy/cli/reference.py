@@ -35,7 +35,9 @@ LIMIT_WORDS: Mapping[str, str] = {
     "request_seconds": "deadline of a request that names none, and the longest one it may name; 504 beyond",
     "queue_rows": "most rows that wait for one worker; 503 with Retry-After beyond",
     "queue_bytes": "most bytes that wait for one worker; 503 with Retry-After beyond",
-    "queue_seconds": "longest time a request waits for its turn",
+    "queue_seconds": "longest time a request waits for its turn; 503 with Retry-After beyond",
+    "quarantine_seconds": "how long an input is refused that ended its model's process; 422 meanwhile",
+    "trials": "most requests that wait to be computed in a process of their own; 503 with Retry-After beyond",
     "connect_seconds": "longest time the gateway tries to reach a worker",
 }
 

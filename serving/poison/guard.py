@@ -17,6 +17,7 @@ from typing import Protocol
 
 from contracts.clock import Clock
 from contracts.errors import DeadlineExceeded, Internal, Overloaded, Quarantined, TealError, Unavailable
+from contracts.limits import LIMITS
 from serving.engine.base import Array, Tensors
 from serving.engine.scratch import ProcessDied, ScratchUnavailable
 from serving.poison.journal import Journal, abandoned, read_marks
@@ -24,7 +25,7 @@ from serving.poison.marks import fingerprint
 from serving.poison.records import Records
 
 POLL_SECONDS = 1.0
-_WAITING_TRIALS = 256  # more than any one run holds
+
 _TRIAL_SECONDS = 5.0  # what a trial may take at least, whatever its caller's deadline: a verdict saves others
 _IDLE_SECONDS = 60.0  # a scratch process that nobody needed for this long is ended: it holds the model a second time
 
@@ -121,8 +122,8 @@ class Guard:
         and Overloaded at once; the future also raises DeadlineExceeded, Internal and Unavailable."""
         name = fingerprint(signature, inputs)
         self._refuse_convict(name)
-        if len(self._trials) >= _WAITING_TRIALS:
-            raise Overloaded(f"{_WAITING_TRIALS} requests wait to be tried alone, after the process that had them died")
+        if len(self._trials) >= LIMITS.trials:
+            raise Overloaded(f"{LIMITS.trials} requests wait to be tried alone, after the process that had them died")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outputs] = loop.create_future()
         expiry = loop.create_task(self._expire(answer, deadline), name="trial-deadline")

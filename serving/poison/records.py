@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from contracts.limits import LIMITS
+
 SUSPECT_SECONDS = 24 * 3600.0
-QUARANTINE_SECONDS = 3600.0
+QUARANTINE_SECONDS = LIMITS.quarantine_seconds
 _MOST = 4096  # records in force at a time; what nobody asks for again is forgotten first by its age
 
 _SUSPECT = re.compile(r"suspect-([0-9a-f]{16})-(\d{1,12})")
