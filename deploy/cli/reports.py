@@ -144,9 +144,9 @@ def _measured(plan: PlanReport) -> Iterable[str]:
     for dtype, (of_largest, of_value) in sorted(plan.tolerance.items()):
         yield f"allowed for {dtype}: {of_largest:g} of the output's largest value and {of_value:g} of the value itself"
     if plan.threads is not None:
-        kept = f"threads: {plan.threads}"
+        kept = f"threads kept: {plan.threads}"
         tried = (
-            f"{count} took {render.duration(seconds.get('1'))} for one row and "
+            f"with {count}: {render.duration(seconds.get('1'))} for one row, "
             f"{render.duration(seconds[max(seconds, key=int)])} for {max(seconds, key=int)}"
             for count, seconds in sorted(plan.seconds_by_threads.items(), key=lambda item: int(item[0]))
         )
