@@ -7,13 +7,17 @@ all that are missing. Such repetition is not written out, because a few bytes ca
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from contracts.errors import InvalidInput
 from contracts.limits import LIMITS
 from serving.codec.columns import Column, quoted
+from serving.codec.example import field, varint
+from serving.codec.messages import message_class
+from serving.codec.raw import Piece, elements
 from serving.engine.base import NUMPY_DTYPES, Array
 
 DTYPES = {
@@ -42,6 +46,9 @@ _VALUES: Mapping[str, tuple[str, str]] = {
     "complex128": ("dcomplex_val", "float64"),
 }
 _NARROW = frozenset({"int8", "int16", "uint8", "uint16", "float16"})  # than their field
+_TENSOR_CLASS = message_class("tensorflow.TensorProto")
+_ENTRY, _TENSOR = b"\x0a", b"\x12"  # the tags of field 1, the entry, and of its field 2, the tensor
+_CONTENT, _STRING_VAL = b"\x22", 8  # the tag of tensor_content, the number of string_val
 _LITTLE = sys.byteorder == "little"
 
 
@@ -145,17 +152,45 @@ def _filled(values: Array, count: int, shape: tuple[int, ...]) -> Array:
     return np.concatenate([values, np.broadcast_to(last, count - len(values))]).reshape(shape)
 
 
-def write(name: str, array: Array, tensor: Any) -> None:
-    """Set an empty TensorProto to an output. Raises InvalidInput for a dtype that TensorFlow does not have."""
+def entry(name: str, array: Array) -> tuple[bytes, list[Piece]]:
+    """An output as an entry of a map<string, TensorProto> that has field number 1: what stands before its elements, and
+    the elements, to be joined; numbers are not copied before that. Raises InvalidInput for a dtype that TensorFlow does
+    not have."""
     text = array.dtype.kind == "O"
-    number = _NUMBERS.get("string" if text else array.dtype.name)
-    if number is None:
-        raise InvalidInput(f"output {quoted(name)} has dtype {array.dtype}, which TensorFlow has no number for")
-    tensor.dtype = number
-    dims = tensor.tensor_shape.dim
-    for size in array.shape:
-        dims.add(size=size)
+    head = _head(name, "string" if text else _name_of(array.dtype), array.shape)
     if text:
-        tensor.string_val.extend(array.reshape(-1).tolist())
+        body: list[Piece] = [field(_STRING_VAL, item) for item in array.reshape(-1).tolist()]
+        size = sum(map(len, body))
     else:
-        tensor.tensor_content = (array if _LITTLE else array.astype(array.dtype.newbyteorder("<"))).tobytes()
+        size = array.nbytes
+        body = [_CONTENT + varint(size), elements(array)] if size else []
+        size += len(body[0]) if size else 0
+    value = _TENSOR + varint(len(head.tensor) + size)
+    return (
+        _ENTRY + varint(len(head.key) + len(value) + len(head.tensor) + size) + head.key + value + head.tensor,
+        body,
+    )
+
+
+class _Head(NamedTuple):
+    """What is the same in every answer with this output: its name, and its tensor up to the elements."""
+
+    key: bytes
+    tensor: bytes
+
+
+@lru_cache(maxsize=1024)
+def _head(name: str, dtype: str, shape: tuple[int, ...]) -> _Head:
+    number = _NUMBERS.get(dtype)
+    if number is None:
+        raise InvalidInput(f"output {quoted(name)} has dtype {dtype}, which TensorFlow has no number for")
+    tensor = _TENSOR_CLASS(dtype=number)
+    tensor.tensor_shape.SetInParent()
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return _Head(field(1, name.encode()), tensor.SerializeToString())
+
+
+@lru_cache(maxsize=64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return dtype.name  # numpy makes this name up anew each time

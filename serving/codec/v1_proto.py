@@ -4,6 +4,7 @@ Which model and version are meant was read before a message gets here, so its mo
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from contracts.errors import InvalidInput
@@ -11,6 +12,7 @@ from contracts.signature import DEFAULT_SIGNATURE, Signature
 from serving.codec import tensorproto
 from serving.codec.columns import Column, quoted, row_count
 from serving.codec.messages import message_class, parse
+from serving.codec.raw import Piece
 from serving.engine.base import Array
 
 PREDICT_REQUEST = message_class("tensorflow.serving.PredictRequest")
@@ -76,10 +78,19 @@ def fill_spec(spec: Any, model: str, version: int, signature: str) -> None:
 
 def write(model: str, version: int, predict: Predict, outputs: Mapping[str, Array]) -> bytes:
     """The PredictResponse. Raises InvalidInput for outputs that TensorFlow has no tensors for."""
-    response = _RESPONSE()
-    fill_spec(response.model_spec, model, version, predict.signature.name)
+    pieces: list[Piece] = [_spec(model, version, predict.signature.name)]
     for name in predict.wanted:
-        tensorproto.write(name, outputs[name], response.outputs[name])
+        head, elements = tensorproto.entry(name, outputs[name])
+        pieces.append(head)
+        pieces += elements
+    return b"".join(pieces)
+
+
+@lru_cache(maxsize=64)
+def _spec(model: str, version: int, signature: str) -> bytes:
+    """A PredictResponse with nothing but its model_spec; protobuf lets fields stand in any order."""
+    response = _RESPONSE()
+    fill_spec(response.model_spec, model, version, signature)
     return bytes(response.SerializeToString())
 
 

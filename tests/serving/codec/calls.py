@@ -24,8 +24,14 @@ def predict(inputs: Mapping[str, Any], signature: str = "", wanted: Sequence[str
     request = tfs("PredictRequest")(output_filter=wanted)
     request.model_spec.name, request.model_spec.signature_name = model, signature
     for name, array in inputs.items():
-        tensorproto.write(name, array, request.inputs[name])
+        request.inputs[name].CopyFrom(tensor(name, array))
     return bytes(request.SerializeToString())
+
+
+def tensor(name: str, array: Any) -> Any:
+    """The TensorProto of an array."""
+    head, elements = tensorproto.entry(name, array)
+    return tfs("PredictResponse").FromString(b"".join([head, *elements])).outputs[name]
 
 
 def example(**features: Any) -> Any:

@@ -10,8 +10,9 @@ from contracts.errors import InvalidInput
 from contracts.signature import TensorSpec
 from serving.codec.columns import Column
 from serving.codec.messages import message_class
-from serving.codec.tensorproto import DTYPES, read, to_array, write
+from serving.codec.tensorproto import DTYPES, read, to_array
 from serving.engine.base import NUMPY_DTYPES
+from tests.serving.codec.calls import tensor as tensor_of
 
 TENSOR = message_class("tensorflow.TensorProto")
 MIB = 1 << 20
@@ -33,11 +34,26 @@ def example_of(dtype: str) -> Any:
 
 @pytest.mark.parametrize("dtype", sorted(NUMPY_DTYPES))
 def test_what_was_written_is_read(dtype: str) -> None:
-    values, made = example_of(dtype), TENSOR()
-    write("y", values, made)
-    back = read(Column(TensorSpec("y", dtype, None), batched=False), TENSOR.FromString(made.SerializeToString()))
+    values = example_of(dtype)
+    back = read(Column(TensorSpec("y", dtype, None), batched=False), tensor_of("y", values))
     assert back.dtype == NUMPY_DTYPES[dtype]
     assert np.array_equal(back, values)
+
+
+@pytest.mark.parametrize("array", [np.float32(1.5), np.empty((0, 3), np.int64), np.ones((4, 3), np.int8).T])
+def test_scalars_empty_and_turned_arrays_are_written(array: Any) -> None:
+    array = np.asarray(array)
+    made = tensor_of("y", array)
+    assert made.HasField("tensor_shape")
+    back = to_array(made, MIB)
+    assert back.shape == array.shape
+    assert np.array_equal(back, array)
+
+
+def test_a_bfloat16_output_is_written() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    made = tensor_of("y", np.array([1, -2], ml_dtypes.bfloat16))
+    assert (made.dtype, made.tensor_content) == (NUMBERS["bfloat16"], b"\x80\x3f\x00\xc0")
 
 
 def test_texts_in_tensor_content_and_values_left_out_are_read() -> None:
@@ -123,9 +139,7 @@ def test_tensors_are_read_as_tensorflow_writes_them_and_the_other_way_round(dtyp
         read_back = to_array(TENSOR.FromString(proto.SerializeToString()), MIB)
         assert read_back.dtype == NUMPY_DTYPES[dtype]
         assert read_back.tolist() == values.tolist()
-    ours = TENSOR()
-    write("y", values, ours)
-    theirs = type(packed).FromString(ours.SerializeToString())
+    theirs = type(packed).FromString(tensor_of("y", values).SerializeToString())
     assert tf.make_ndarray(theirs).tolist() == values.tolist()
 
 
