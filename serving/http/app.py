@@ -150,7 +150,8 @@ class App:
         outputs = None if call.retried else batcher.compute_now(signature, inputs, rows, call.deadline)
         if outputs is not None:
             return outputs
-        future = batcher.submit(signature, inputs, rows, call.deadline, retried=call.retried)
+        retried, priority = call.retried, reading.priority
+        future = batcher.submit(signature, inputs, rows, call.deadline, retried=retried, priority=priority)
         watcher = asyncio.get_running_loop().create_task(_leave_with(call.receive, future))
         try:
             return await future

@@ -165,7 +165,8 @@ class _V2Writer:
 
     def reading(self, infer: v2.Infer) -> Reading:
         write = self._binary if infer.binary else self._json
-        return Reading(infer.signature, infer.inputs, infer.rows, partial(write, infer), infer.timeout)
+        answer = partial(write, infer)
+        return Reading(infer.signature, infer.inputs, infer.rows, answer, infer.timeout, infer.priority)
 
     def _json(self, infer: v2.Infer, outputs: Outputs) -> Answer:
         return Answer(200, v2.write(self._model, self._version, infer, outputs))

@@ -13,13 +13,14 @@ from serving.http.incoming import Head
 class Reading(NamedTuple):
     """A decoded request, ready to compute. `answer` renders the outputs of its rows and may raise a TealError, or names
     what else has to be computed before there is an answer; `timeout` is the one the protocol's own field names, in
-    seconds, None for none."""
+    seconds, None for none; `priority` is the Open Inference Protocol's, 0 for none."""
 
     signature: Signature
     inputs: dict[str, Array]
     rows: int
     answer: Callable[[Outputs], Union[Answer, "Reading"]]
     timeout: float | None = None
+    priority: int = 0
 
 
 class Dialect(Protocol):

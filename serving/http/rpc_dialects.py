@@ -62,7 +62,8 @@ class _Methods:
 
     def infer(self, message: memoryview) -> Reading:
         infer = self._v2.read(message)
-        return Reading(infer.signature, infer.inputs, infer.rows, partial(self._write_infer, infer), infer.timeout)
+        answer = partial(self._write_infer, infer)
+        return Reading(infer.signature, infer.inputs, infer.rows, answer, infer.timeout, infer.priority)
 
     def _next(self, tasks: tuple[Task, ...], done: tuple[Outputs, ...]) -> Reading:
         """The first of several tasks that has no outputs yet."""
