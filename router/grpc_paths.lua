@@ -1,7 +1,7 @@
 -- Reads which model a gRPC message asks for and turns the path into the one that the REST call has, which is routed
 -- as usual: docs/decisions/0009. Runs for the routes of router/rpc.py only.
 --
--- A path is put together of constants and of names that passed `legal`, never of what a caller wrote. A name that is
+-- A path is put together of constants and of names that passed the rules below, never of what a caller wrote. A name that is
 -- not legal becomes one that nothing can have, so that it is answered like everything else that is not there.
 -- REQUEST_MS and GRACE_MS, the longest a caller may wait and what Envoy waits beyond that, stand in front of this text.
 
@@ -9,13 +9,13 @@ local NOBODY = "-"        -- no model, no label
 local NO_VERSION = "0"    -- versions begin at 1
 local LONGEST_NAME = 63
 local FRAME = 5           -- bytes before a gRPC message: compressed or not, and its length
-local MOST_FIELDS = 4096  -- of a message; what has more is an attack on the time of this thread
+local MOST_FIELDS = 4096  -- looked at per message; what has more is an attack on the time of this thread
 local WINDOW = 256        -- bytes fetched at once
 
 local ZERO_MESSAGES = "expected one message of the method's request type, got none"
 local TWO_MESSAGES = "expected exactly one message"
 local COMPRESSED = "compressed messages are not read here: send them with grpc-encoding identity"
-local MALFORMED = "the message is not valid protobuf, or has more than " .. MOST_FIELDS .. " fields at its top"
+local MALFORMED = "the message is not valid protobuf, or has more than " .. MOST_FIELDS .. " fields"
 local NAMELESS = "the message names no model: set model_spec.name, or the model_name of an inference request"
 local BAD_TIMEOUT = "grpc-timeout is not usable: expected 1 to 8 digits and one of H, M, S, m, u, n"
 local BAD_INDEX = 'expected an empty body, {} or {"ready": true}'
@@ -52,10 +52,12 @@ end
 -- skipped by their length, so a big tensor costs no more than a small one. All fields are seen, because they may stand
 -- in any order and the last of the same number counts.
 local NUMBER, TEXT = 0, 2
+local fields_left = 0  -- of the message being read: nothing yields between `target` and the end of its walks
 
 local function walk(byte, at, stop, wanted, visit)
-  for _ = 1, MOST_FIELDS do
-    if at == stop then return end
+  while at < stop do
+    fields_left = fields_left - 1
+    if fields_left < 0 then refuse("400", MALFORMED) end
     local tag, from = varint(byte, at, stop)
     local wire, to = tag % 8, nil
     if wire == NUMBER then
@@ -72,7 +74,6 @@ local function walk(byte, at, stop, wanted, visit)
     if wire == wanted then visit((tag - wire) / 8, from, to) end
     at = to
   end
-  if at ~= stop then refuse("400", MALFORMED) end
 end
 
 -- An int64 varint in [from, to) as decimal digits; digits of no version if it is negative.
@@ -227,6 +228,7 @@ local function target(path, body)
   for at = 1, FRAME - 1 do length = length * 256 + byte(at) end
   if byte(0) ~= 0 then refuse("501", COMPRESSED) end
   if length ~= body:length() - FRAME then refuse("400", TWO_MESSAGES) end
+  fields_left = MOST_FIELDS
   return PATHS[path](body, byte, FRAME, body:length())
 end
 

@@ -122,6 +122,7 @@ REFUSALS: tuple[tuple[str, Any, str, str], ...] = (
         )
     ),
     (PREDICT, frame(9, b"") * 5000 + predict("digits").SerializeToString(), "INVALID_ARGUMENT", "4096 fields"),
+    (PREDICT, frame(1, frame(9, b"") * 1000) * 5, "INVALID_ARGUMENT", "4096 fields"),
     (PREDICTION + "Train", b"", "UNIMPLEMENTED", "no such method"),
     ("/some.Service/Call", b"", "UNIMPLEMENTED", "no such method"),
     ("/Call", b"", "UNIMPLEMENTED", "no such method"),
