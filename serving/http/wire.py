@@ -113,6 +113,8 @@ class PredictionProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        if self._shutting_down:  # said while the body was arriving; uvicorn asked nobody then
+            self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         super()._start_asgi_task(cycle, _WithTrailers(cycle, app))
