@@ -204,7 +204,7 @@ class MicroBatcher:
                 if await self._wait_for_company(head):
                     continue
                 budget, curve = self._budgets[head.signature.name], self.curves[head.signature.name]
-                parts = self._queue.take(head, curve, budget.company())
+                parts = self._queue.take(head, curve, budget.company(), self._returns.rate * curve.seconds_per_row())
                 now = self._clock.monotonic()
                 for part in parts:
                     if part.index == 0:

@@ -17,7 +17,8 @@ THREAD_SECONDS = 300e-6
 # would save less engine time by sharing a run than this is computed alone.
 COMPANY_SECONDS = 40e-6
 
-_CLEARLY = 1.05  # a smaller batch has to be that much faster per row: measured costs differ by chance, too
+_HOP_SECONDS = 100e-6  # of a run, beside what is measured: the way into the thread and back
+_FULL_LOAD = 0.8  # beyond it, nobody knows how long a queue lasts; a longer one asks for bigger batches by itself
 
 
 class Route(Enum):
@@ -37,23 +38,36 @@ def route(curve: CostCurve, rows: int) -> Route:
     return Route.SOLO if saved < COMPANY_SECONDS else Route.GATHER
 
 
-def batch_rows(curve: CostCurve, waiting: int) -> int:
-    """How many of the waiting rows the next run takes.
+def batch_rows(curve: CostCurve, waiting: int, load: float = _FULL_LOAD) -> int:
+    """How many of the waiting rows the next run takes. `load` is the share of what the engine could compute at its best
+    that arrives, 0 to 1.
 
-    All of them, up to the biggest bucket, unless a full smaller one computes more rows per second: because they would
-    fill little of theirs, or because the model is slower in big batches. Then that one, and the rest goes next."""
-    best = min(waiting, curve.buckets[-1])
-    if (seconds := curve.seconds(best)) <= 0:  # nothing is known yet
-        return best
-    pace = best / seconds * _CLEARLY
+    Everybody in a run waits for all of it, so where a big batch saves nothing, small ones answer sooner. Where it does
+    save, the saving is for all who arrive until the queue is empty, and the more of them there are, the more it counts:
+    what is minimized is the mean time to an answer of those who wait and those who come."""
+    biggest = curve.buckets[-1]
+    best = min(waiting, biggest)
+    later = min(load, _FULL_LOAD) / (1 - min(load, _FULL_LOAD))  # rows that come until all is done, for each that waits
+    lowest = _mean_delay(curve, waiting, best, later)
     for bucket in reversed(curve.buckets):
-        if bucket < best and bucket > pace * curve.seconds(bucket):
-            best, pace = bucket, bucket / curve.seconds(bucket)
+        if bucket < best:
+            delay = _mean_delay(curve, waiting, bucket, later)
+            if delay < lowest:
+                best, lowest = bucket, delay
     return best
 
 
+def _mean_delay(curve: CostCurve, waiting: int, rows: int, later: float) -> float:
+    """When all are computed in runs of `rows`. Of those who wait, half of the time on average; of those who come later,
+    all of it."""
+    runs, rest = divmod(waiting, rows)
+    one = curve.seconds(rows) + _HOP_SECONDS
+    total = runs * one + (curve.seconds(rest) + _HOP_SECONDS if rest else 0.0)
+    return (one + total) / 2 + total * later
+
+
 def drain_seconds(curve: CostCurve, rows: int) -> float:
-    """Engine time for all of `rows`, in the runs that `batch_rows` would make of them."""
+    """Engine time for all of `rows`, in the runs that `batch_rows` would make of them under full load."""
     total = 0.0
     while rows:
         run = batch_rows(curve, rows)

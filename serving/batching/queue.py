@@ -55,9 +55,9 @@ class Queue:
         """How many kinds of rows wait that cannot share a run."""
         return len(self._lines)
 
-    def take(self, head: Part, curve: CostCurve, company: int) -> list[Part]:
+    def take(self, head: Part, curve: CostCurve, company: int, load: float) -> list[Part]:
         """Remove and return the parts of the next run: `head`, and those of its line that go with it up to `company`
-        rows in all."""
+        rows in all; `load` as batch_rows has it."""
         line = self._lines[head.key]
         parts: list[Part] = []
         total = 0
@@ -70,7 +70,7 @@ class Queue:
             if total == limit:
                 break
         if head.signature.batched:
-            wanted = batch_rows(curve, total)
+            wanted = batch_rows(curve, total, load)
             while len(parts) > 1 and total > wanted:
                 total -= parts[-1].rows
                 line.appendleft(parts.pop())

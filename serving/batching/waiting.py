@@ -14,6 +14,7 @@ from serving.batching.policy import drain_seconds
 
 _EDGES = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # seconds after an answer
 _LEARN = 0.05  # of a single run's arrivals, which vary a lot
+_REMEMBER = 0.98  # of the arrival rate, at each run
 _WORTH = 0.05  # of the run that would leave now; a smaller saving is within the error of all that was estimated
 
 
@@ -34,12 +35,13 @@ class Wait:
 
 
 class Returns:
-    """How many of the rows that were answered come back how soon."""
+    """How many rows arrive, and how many of those that were answered come back how soon."""
 
     def __init__(self) -> None:
         self._since = 0.0  # when the last answers were given
         self._answered = 0
         self._counts = [0] * (len(_EDGES) + 1)  # rows that arrived since, by the first edge after their arrival
+        self._rows, self._seconds = 0.0, 0.0  # that arrived and that passed, older ones counting less and less
         self._usually_answered = 1.0  # rows per run, learned, as the next
         self._usually_came = [0.0] * len(_EDGES)  # rows by each edge, beyond what arrives anyway
 
@@ -49,6 +51,7 @@ class Returns:
     def answered(self, now: float, rows: int) -> None:
         """A run ended and its callers are answered: learn from what came since the last one, and begin anew."""
         elapsed, total = now - self._since, sum(self._counts)
+        self._rows, self._seconds = _REMEMBER * self._rows + total, _REMEMBER * self._seconds + elapsed
         came = 0
         self._usually_answered += _LEARN * (self._answered - self._usually_answered)
         for i, edge in enumerate(_EDGES):
@@ -60,6 +63,11 @@ class Returns:
             self._usually_came[i] += _LEARN * (came - total * edge / elapsed - self._usually_came[i])
         self._since, self._answered = now, rows
         self._counts = [0] * (len(_EDGES) + 1)
+
+    @property
+    def rate(self) -> float:
+        """Rows that arrive per second, as of late."""
+        return self._rows / self._seconds if self._seconds > 0 else 0.0
 
     def expected(self, now: float) -> list[Expectation]:
         """Who is still expected back, nearest first."""

@@ -1,6 +1,7 @@
 """A batcher on a test bench: a clock that only the test moves, an engine thread that runs only when told."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,13 +44,14 @@ class Facts:
 
 
 class Bench:
-    """`cost` seconds per run decide where runs take place; the clock stands still during a run."""
+    """`cost` seconds per run, one for all buckets or one each, decide where runs take place; the clock stands still
+    during a run."""
 
     def __init__(
         self,
         engine: FormulaEngine,
         *,
-        cost: float = IN_THREAD,
+        cost: float | Mapping[int, float] = IN_THREAD,
         signatures: tuple[Signature, ...] = (HALF_PLUS_TWO,),
         buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
         limits: Limits = LIMITS,
@@ -73,7 +75,7 @@ class Bench:
         )
         for curve in self.batcher.curves.values():
             for bucket in curve.buckets:
-                curve.learn(bucket, cost)
+                curve.learn(bucket, cost if isinstance(cost, float) else cost[bucket])
             curve.learn = lambda bucket, seconds: None  # type: ignore[method-assign]  # the price list stays
         self.signature = signatures[0]
 

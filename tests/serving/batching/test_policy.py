@@ -74,18 +74,26 @@ def test_an_unknown_bucket_is_guessed_from_the_nearest_known_one() -> None:
     assert curve(b8=1.0).seconds(1) == 1.0
 
 
-def test_a_full_smaller_bucket_goes_first_when_the_next_one_would_be_mostly_padding() -> None:
-    assert batch_rows(linear(1.0), 5) == 4
-    assert batch_rows(linear(1.0), 8) == 8
-    assert batch_rows(flat(1.0), 5) == 5
-    assert batch_rows(flat(1.0), 100) == 8
+def test_where_company_saves_nothing_rows_go_one_by_one_and_answer_sooner() -> None:
+    assert batch_rows(linear(1.0), 5, load=0.5) == 1
+    assert batch_rows(flat(1.0), 5, load=0.5) == 5
+    assert batch_rows(flat(1.0), 100, load=0.5) == 8
+
+
+def test_the_more_arrives_the_more_a_saving_counts() -> None:
+    saving = curve(b1=2.0, b2=3.0, b4=5.0, b8=9.0)
+    assert [batch_rows(saving, 8, load) for load in (0.0, 0.9)] == [4, 8]
+
+
+def test_a_bucket_that_would_be_mostly_padding_waits_for_a_full_smaller_one() -> None:
+    saving = curve(b1=2.0, b2=3.0, b4=5.0, b8=9.0)
+    assert batch_rows(saving, 5, load=0.9) == 4
+    assert batch_rows(saving, 7, load=0.9) == 7
 
 
 def test_a_model_that_is_slower_in_big_batches_gets_the_best_size_however_many_wait() -> None:
     worse = curve(b1=1.0, b2=1.6, b4=2.4, b8=8.0)
     assert [batch_rows(worse, n) for n in (3, 6, 8, 100)] == [3, 4, 4, 4]
-    hardly = curve(b1=1.0, b2=2.0, b4=4.0, b8=8.2)
-    assert batch_rows(hardly, 100) == 8, "a difference of chance splits nothing"
     assert drain_seconds(worse, 9) == 2.4 + 2.4 + 1.0
 
 
