@@ -238,8 +238,8 @@ def test_a23_pipelined_requests_are_answered_in_order(watch: Watch) -> None:
         expected.append((str(n), None if n % 10 == 3 else image))
     answers = split_answers(watch.raw(b"".join(requests), timeout=60))
     assert [a[0] for a in answers] == [e[0] for e in expected]
-    for (_, body), (_, image) in zip(answers, expected, strict=True):
-        assert "error" in body if image is None else models.right(body["predictions"], image)
+    for (_, said), (_, asked) in zip(answers, expected, strict=True):
+        assert "error" in said if asked is None else models.right(said["predictions"], asked)
 
 
 def split_answers(said: bytes) -> list[tuple[str, dict[str, list[list[float]]]]]:
@@ -290,7 +290,7 @@ def talk_http2(wire: socket.socket, bodies: dict[int, bytes]) -> dict[int, tuple
         wire.sendall(talk.data_to_send())
         for event in talk.receive_data(wire.recv(65536)):
             if isinstance(event, h2.events.ResponseReceived):
-                ids[event.stream_id] = dict(event.headers)["x-request-id"]
+                ids[event.stream_id] = {str(name): str(value) for name, value in event.headers}["x-request-id"]
             elif isinstance(event, h2.events.DataReceived):
                 said[event.stream_id] += event.data
                 talk.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

@@ -75,6 +75,7 @@ class Watch:
     heard: list[str] = field(default_factory=list)
     deaths: bool = False  # a row that kills sets it: pids may differ and counters start again
     within: float = RECOVERY_SECONDS
+    slack: int = RSS_SLACK
 
     @classmethod
     def begin(cls, gateway: Gateway) -> "Watch":
@@ -123,7 +124,9 @@ class Watch:
         if not self.deaths:
             assert Vitals.of(gateway).pids == self.before.pids, "somebody died"
             eventually("every prediction is counted once", self._counts_agree, 10)
-        eventually("memory is back", lambda: not self.swollen(), SETTLE_SECONDS, pause=0.25) if self.swollen() else None
+        with contextlib.suppress(AssertionError):
+            eventually("memory is back", lambda: not self.swollen(), SETTLE_SECONDS, pause=0.25)
+        assert self.swollen() == {}, f"bytes before and after by pid; names: {self.before.pids}"
         eventually("descriptors are back", lambda: not self.leaking(), SETTLE_SECONDS, pause=0.25)
         for text in self.heard:
             assert not INSIDES.search(text), text[:500]
@@ -143,7 +146,7 @@ class Watch:
         return {
             pid: (was, now[pid])
             for pid, was in self.before.rss.items()
-            if now.get(pid, 0) > was * RSS_RATIO + RSS_SLACK
+            if now.get(pid, 0) > was * RSS_RATIO + self.slack
         }
 
     def leaking(self) -> dict[int, tuple[int, int]]:
