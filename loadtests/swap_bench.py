@@ -84,19 +84,19 @@ def memory_of(gateway: Gateway) -> dict[str, float]:
 def measure(gateway: Gateway, chosen: Options) -> list[Row]:
     swaps = SWAPS // chosen.rounds
 
-    def swap_all() -> None:
-        for _ in range(swaps):
+    def swap_times(count: int) -> None:
+        for _ in range(count):
             swap(gateway)
 
-    for _ in range(2):  # what the first load of a version leaves behind for good is not what is asked about
-        swap(gateway)
+    # What the first traffic and the first load of each version leave behind for good is not what is asked about.
+    window(gateway, lambda: swap_times(2))
     before = memory_of(gateway)
     idle, swapping = [], []
     for number in range(chosen.rounds):
         say(f"round {number + 1}: idle")
         idle.append(window(gateway, lambda: time.sleep(chosen.seconds)))
         say(f"round {number + 1}: {swaps} swaps")
-        swapping.append(window(gateway, swap_all))
+        swapping.append(window(gateway, lambda: swap_times(swaps)))
     after = memory_of(gateway)
     quiet = [each.other.quantile(0.99) for each in idle]
     busy = [each.other.quantile(0.99) for each in swapping]
