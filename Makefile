@@ -35,8 +35,8 @@ check: $(DEV_STAMP) ## lint, formatting, types, import direction
 e2e: debian $(DEV_STAMP) ## only the end-to-end tests: real Envoy, real workers, real command line
 	$(BIN)/python -m pytest -m e2e $(ARGS)
 
-bench: $(DEV_STAMP) ## measure, print the table, keep the results under loadtests/results
-	$(BIN)/python -m loadtests.gateway_bench $(ARGS)
+bench: $(DEV_STAMP) ## measure everything, half an hour; results in loadtests/results (ARGS="peers swap" for some)
+	$(BIN)/python -m loadtests $(ARGS)
 
 fmt: $(DEV_STAMP) ## format and repair what ruff can repair
 	$(BIN)/ruff format .

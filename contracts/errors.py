@@ -2,7 +2,8 @@
 
     TealError
     ├── InvalidInput         the caller sent something that does not fit          (400)
-    │   └── UnknownLabel     a label nobody set; TensorFlow Serving answers 400   (400)
+    │   ├── UnknownLabel     a label nobody set; TensorFlow Serving answers 400   (400)
+    │   └── Quarantined      this very input has ended the model's process before (422)
     ├── NotFound             a name, version or path that does not exist          (404)
     ├── Conflict             what was asked contradicts the present state         (409)
     ├── TooLarge             a body over its limit                                (413)
@@ -34,6 +35,10 @@ class InvalidInput(TealError):
 
 class UnknownLabel(InvalidInput):
     code = "unknown_label"
+
+
+class Quarantined(InvalidInput):
+    code = "quarantined"
 
 
 class NotFound(TealError):

@@ -15,6 +15,8 @@ class Limits:
 
     json_body: int = 16 * MIB  # a JSON body costs many times its size in objects, so it is smaller
     binary_body: int = 64 * MIB
+    image_body: int = 16 * MIB
+    image_pixels: int = 40_000_000  # of a picture as sent; known from its header, before anything is decoded
     json_depth: int = 32
     tensor_rank: int = 8
     headers: int = 100
@@ -25,6 +27,8 @@ class Limits:
     queue_rows: int = 4096
     queue_bytes: int = 256 * MIB
     queue_seconds: float = 10.0
+    quarantine_seconds: float = 3600.0  # how long an input is refused that ended the process which computed it alone
+    trials: int = 256  # suspects that wait to be tried alone; more than any one run holds
     connect_seconds: float = 0.25  # to a worker on the same machine
 
 

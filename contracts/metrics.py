@@ -77,10 +77,16 @@ PADDING_ROWS = Metric("teal_padding_rows_total", "counter", "Rows computed only 
 REJECTED = Metric(
     "teal_rejected_total", "counter", "Requests refused before any compute, by reason.", (*VERSION_LABELS, "reason")
 )
-REJECTED_REASONS = ("queue_full", "expired", "invalid", "draining", "too_large")
+REJECTED_REASONS = ("queue_full", "expired", "invalid", "draining", "too_large", "quarantined")
 WORKER_READY = Metric("teal_worker_ready", "gauge", "1 when the worker takes requests, else 0.", VERSION_LABELS)
 WORKER_INFO = Metric(
     "teal_worker_info", "gauge", "Always 1; names the package and plan.", (*VERSION_LABELS, "digest", "plan")
+)
+WORKER_SUSPECT = Metric(
+    "teal_worker_suspect",
+    "gauge",
+    "1 once the model answered with another number of rows or dtype than its signature says, else 0.",
+    VERSION_LABELS,
 )
 LOAD_SECONDS = Metric(
     "teal_model_load_seconds", "gauge", "Time from process start to ready, warm-up included.", VERSION_LABELS
@@ -88,7 +94,8 @@ LOAD_SECONDS = Metric(
 
 WORKER_METRICS = (
     REQUESTS, REQUEST_SECONDS, REQUEST_ROWS, BATCHES, BATCH_SIZE, BATCH_SECONDS, QUEUE_WAIT, QUEUE_ROWS,
-    PADDING_ROWS, REJECTED, WORKER_READY, WORKER_INFO, LOAD_SECONDS,
+    PADDING_ROWS, REJECTED, WORKER_READY, WORKER_INFO, WORKER_SUSPECT,
+    LOAD_SECONDS,
 )  # fmt: skip
 
 # The control plane

@@ -12,6 +12,7 @@ MAX_VERSION = 2**63 - 1  # versions travel as int64 in the TensorFlow Serving pr
 HEADER_REQUEST_ID = "x-request-id"
 HEADER_KEY = "x-teal-key"
 HEADER_TIMEOUT_MS = "x-teal-timeout-ms"
+HEADER_ATTEMPT = "x-envoy-attempt-count"  # 2 on a request whose first worker did not answer; Envoy's own word
 HEADER_MODEL = "x-teal-model"
 HEADER_VERSION = "x-teal-version"
 HEADER_COLOR = "x-teal-color"

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contracts import preprocessing
 from contracts.errors import InvalidInput, NotFound
+from contracts.preprocessing import Preprocessing
 from contracts.signature import Signature, signature_from_json, signature_to_json
 
 FORMAT = 1
@@ -41,7 +43,12 @@ class PlanReport:
     status       "chosen", "passed" (correct but slower), "failed" (wrong answers or does not run), "skipped"
     reason       one sentence
     max_abs_error, argmax_flips, rows_checked   against TensorFlow's own outputs; None when nothing was compared
+    max_rel_error     the largest error as a share of the largest value of the output it was found in
     seconds_per_run   batch size (as text, JSON keys are text) → median seconds of one run at that size
+    tolerance         dtype → (share of the output's largest value, share of the value itself) an error may reach
+    precision         what was given up for speed, e.g. "8-bit weights"; None for a plan in full precision
+    threads           threads inside one run that `seconds_per_run` was measured with; None when nobody compared
+    seconds_by_threads   number of threads (as text) → as `seconds_per_run`; empty when only one number was timed
     """
 
     name: str
@@ -52,6 +59,11 @@ class PlanReport:
     argmax_flips: int | None = None
     rows_checked: int | None = None
     seconds_per_run: Mapping[str, float] = field(default_factory=dict)
+    max_rel_error: float | None = None
+    tolerance: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    precision: str | None = None
+    threads: int | None = None
+    seconds_by_threads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class Manifest:
 
     `warmup` is the package-relative path of the .npz with sample inputs, or None when there are none.
     `buckets` are the batch sizes the worker prepares for, ascending; (1,) for a model whose rows must not be joined.
+    `preprocessing` is what was declared so that pictures can be sent as they are, None when nothing was.
     """
 
     source_kind: str
@@ -86,6 +99,7 @@ class Manifest:
     lineage: Lineage
     created_at: str
     prepared_with: Mapping[str, str]
+    preprocessing: Preprocessing | None = None
 
     def plan_report(self, name: str) -> PlanReport:
         return next(report for report in self.plans if report.name == name)
@@ -100,23 +114,12 @@ def canonical_json(value: Any) -> bytes:
 
 
 def manifest_to_json(manifest: Manifest) -> dict[str, Any]:
+    declared = manifest.preprocessing
     return {
         "format": FORMAT,
         "source": {"kind": manifest.source_kind, "digest": manifest.source_digest},
         "plan": manifest.plan,
-        "plans": [
-            {
-                "name": p.name,
-                "status": p.status,
-                "reason": p.reason,
-                "path": p.path,
-                "max_abs_error": p.max_abs_error,
-                "argmax_flips": p.argmax_flips,
-                "rows_checked": p.rows_checked,
-                "seconds_per_run": dict(p.seconds_per_run),
-            }
-            for p in manifest.plans
-        ],
+        "plans": [_report_to_json(p) for p in manifest.plans],
         "signatures": [signature_to_json(s) for s in manifest.signatures],
         "buckets": list(manifest.buckets),
         "warmup": manifest.warmup,
@@ -124,6 +127,8 @@ def manifest_to_json(manifest: Manifest) -> dict[str, Any]:
         "lineage": lineage_to_json(manifest.lineage),
         "created_at": manifest.created_at,
         "prepared_with": dict(manifest.prepared_with),
+        # Only where declared: packages from before there was such a thing keep their digests.
+        **({} if declared is None else {"preprocessing": preprocessing.to_json(declared)}),
     }
 
 
@@ -131,12 +136,13 @@ def manifest_from_json(value: Mapping[str, Any]) -> Manifest:
     """Raise InvalidInput for a manifest of another format; KeyError does not leave this function."""
     if value.get("format") != FORMAT:
         raise InvalidInput(f"package manifest has format {value.get('format')!r}, this release reads format {FORMAT}")
+    declared = value.get("preprocessing")
     try:
         return Manifest(
             source_kind=value["source"]["kind"],
             source_digest=value["source"]["digest"],
             plan=value["plan"],
-            plans=tuple(PlanReport(**p) for p in value["plans"]),
+            plans=tuple(_report_from_json(p) for p in value["plans"]),
             signatures=tuple(signature_from_json(s) for s in value["signatures"]),
             buckets=tuple(value["buckets"]),
             warmup=value["warmup"],
@@ -144,9 +150,37 @@ def manifest_from_json(value: Mapping[str, Any]) -> Manifest:
             lineage=Lineage(**value["lineage"]),
             created_at=value["created_at"],
             prepared_with=dict(value["prepared_with"]),
+            preprocessing=None if declared is None else preprocessing.from_json(declared),
         )
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"package manifest is incomplete: {error}") from error
+
+
+def _report_to_json(report: PlanReport) -> dict[str, Any]:
+    """What came after format 1 was first written is left out where there is nothing to say: the digest of a package
+    that an earlier release made must stay what it was."""
+    later = {
+        "max_rel_error": report.max_rel_error,
+        "tolerance": {dtype: list(shares) for dtype, shares in report.tolerance.items()},
+        "precision": report.precision,
+        "threads": report.threads,
+        "seconds_by_threads": {n: dict(seconds) for n, seconds in report.seconds_by_threads.items()},
+    }
+    return {
+        "name": report.name,
+        "status": report.status,
+        "reason": report.reason,
+        "path": report.path,
+        "max_abs_error": report.max_abs_error,
+        "argmax_flips": report.argmax_flips,
+        "rows_checked": report.rows_checked,
+        "seconds_per_run": dict(report.seconds_per_run),
+    } | {key: value for key, value in later.items() if value not in (None, {})}
+
+
+def _report_from_json(value: Mapping[str, Any]) -> PlanReport:
+    tolerance = {dtype: (shares[0], shares[1]) for dtype, shares in value.get("tolerance", {}).items()}
+    return PlanReport(**{**value, "tolerance": tolerance})
 
 
 def lineage_to_json(lineage: Lineage) -> dict[str, Any]:

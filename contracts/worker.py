@@ -12,7 +12,9 @@ from contracts.names import Color
 PATH_READY = "/v2/health/ready"  # 200 once every bucket is warm, 503 before and while draining
 PATH_LIVE = "/v2/health/live"
 PATH_METRICS = "/metrics"  # Prometheus text; reachable on the worker's own socket only, never routed by Envoy
-PATH_WORKER = "/worker"  # JSON: {"model","version","color","digest","plan","pid","state","reason"}
+# JSON: {"model","version","color","digest","plan","threads":{"count","reason"},"pid","state","reason","suspicion"}; the
+# last is empty while the model answers as its signature says.
+PATH_WORKER = "/worker"
 
 EXIT_DRAINED = 0
 EXIT_CRASHED = 1
@@ -27,7 +29,9 @@ class WorkerSpec:
     package    directory of the package          digest   what it must hash to
     socket     Unix socket path to listen on, or "host:port" for TCP
     threads    intra-op threads of the engine; 0 lets the worker choose
+    replicas   workers of this version that share the machine's cores, this one included
     drain_seconds   longest time from SIGTERM to exit
+    quarantine   folder that the workers of one version share, for crash journals and refused inputs; "" shares nothing
     """
 
     model: str
@@ -38,6 +42,8 @@ class WorkerSpec:
     socket: str
     threads: int = 0
     drain_seconds: float = 30.0
+    replicas: int = 1
+    quarantine: str = ""
 
     def argv(self) -> list[str]:
         return [
@@ -49,5 +55,7 @@ class WorkerSpec:
             "--digest", self.digest,
             "--socket", self.socket,
             "--threads", str(self.threads),
+            "--replicas", str(self.replicas),
             "--drain-seconds", str(self.drain_seconds),
+            *(("--quarantine", self.quarantine) if self.quarantine else ()),
         ]  # fmt: skip

@@ -14,6 +14,7 @@ class Place(TypedDict):
     weight: float
     digest: str
     replicas: int
+    threads: int
     ready: int
     workers: list[dict[str, Any]]
 

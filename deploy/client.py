@@ -149,9 +149,10 @@ class Client:
         *,
         strategy: str | None = None,
         replicas: int | None = None,
+        threads: int | None = None,
         reason: str | None = None,
     ) -> Status:
-        facts = {"version": version, "strategy": strategy, "replicas": replicas, "reason": reason}
+        facts = {"version": version, "strategy": strategy, "replicas": replicas, "threads": threads, "reason": reason}
         return self._command(model, "deploy", DEPLOY_SECONDS, **facts)
 
     def weight(

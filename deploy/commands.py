@@ -53,20 +53,34 @@ class Commands:
         clock: Clock,
         told: Told,
         ack_seconds: float = ACK_SECONDS,
+        replicas_of: Callable[[Version], int] = lambda _version: 1,
     ) -> None:
+        """`replicas_of` says how many workers the first version of a model gets when nobody says."""
         self._store = store
         self._fleet = fleet
         self._reconciler = reconciler
         self._clock = clock
         self._told = told
         self._ack_seconds = ack_seconds
+        self._replicas_of = replicas_of
 
     async def deploy(
-        self, model: str, version: int | None, strategy: Strategy | None, replicas: int | None, operator: Operator
+        self,
+        model: str,
+        version: int | None,
+        strategy: Strategy | None,
+        replicas: int | None,
+        operator: Operator,
+        *,
+        threads: int | None = None,
     ) -> Deployment:
+        """`replicas` and `threads` None: as the live version has them, and for a model's first one as fits the
+        machine."""
+
         def meant(deployment: Deployment, versions: tuple[Version, ...]) -> Command:
             chosen = choose_version(deployment, versions, version)
-            return Deploy(chosen.version, chosen.digest, strategy, replicas)
+            count = self._replicas_of(chosen) if replicas is None and not deployment.places() else replicas
+            return Deploy(chosen.version, chosen.digest, strategy, count, threads)
 
         with _Counted(self._told, Verb.DEPLOY):
             recorded = await self._record(model, meant, operator)

@@ -20,6 +20,9 @@ import uvicorn
 
 from contracts.clock import SystemClock
 from contracts.errors import TealError, Unavailable
+from contracts.machine import cores
+from contracts.package import read_manifest
+from contracts.sizing import replicas_for
 from deploy.commands import Commands
 from deploy.fleet.envoy import EnvoyProcess, EnvoySpec
 from deploy.fleet.ledger import ProcessKind
@@ -34,6 +37,7 @@ from deploy.registry.registry import Registry
 from deploy.scrape import ScrapedCounters, WorkerScrape
 from deploy.settings import Settings, from_environment
 from deploy.store.at_home import open_store
+from deploy.store.records import Version
 from deploy.store.store import Store
 from deploy.telemetry import Observed, Telemetry
 from router import bootstrap
@@ -178,7 +182,12 @@ class _Plane:
             fleet=fleet,
             reconciler=reconciler,
             commands=Commands(
-                store=store, fleet=fleet, reconciler=reconciler, clock=self._clock, told=telemetry.commanded
+                store=store,
+                fleet=fleet,
+                reconciler=reconciler,
+                clock=self._clock,
+                told=telemetry.commanded,
+                replicas_of=self._replicas_of,
             ),
             telemetry=telemetry,
             clock=self._clock,
@@ -190,6 +199,18 @@ class _Plane:
             worker_metrics=WorkerScrape(fleet).metrics,
             hosts=self._settings.admin_hosts,
         )
+
+    def _replicas_of(self, version: Version) -> int:
+        """Workers for a model's first version; one when its package does not say, which the worker will explain."""
+        try:
+            manifest = read_manifest(self._home.package(version.digest))
+        except TealError as error:
+            log.warning("model %s version %d: %s", version.model, version.version, error.message)
+            return 1
+        chosen = next((p for p in manifest.plans if p.name == manifest.plan), None)
+        size = replicas_for(asked=None, measured=None if chosen is None else chosen.threads, cores=cores())
+        log.info("model %s version %d gets %s", version.model, version.version, size.reason)
+        return size.count
 
     def _envoy_spec(self, router: Router) -> EnvoySpec:
         path = self._home.run / "envoy.json"

@@ -9,6 +9,7 @@ import signal
 
 FAILPOINTS = (
     "register.staging_made",
+    "register.fetched",
     "register.prepared",
     "register.verified",
     "register.synced",

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,7 +15,10 @@ from router.table import RoutingTable
 
 @dataclass(frozen=True)
 class Placement:
-    """Workers that should exist: `replicas` processes of one version in one place."""
+    """Workers that should exist: `replicas` processes of one version in one place.
+
+    `share` is how many workers of the version a worker that starts now shares the cores with, itself included. It is
+    no difference between two placements: a version that becomes wider keeps the workers it has."""
 
     model: str
     version: int
@@ -24,6 +27,7 @@ class Placement:
     package: str
     replicas: int = 1
     threads: int = 0
+    share: int = field(default=1, compare=False)
 
 
 class WorkerState(StrEnum):

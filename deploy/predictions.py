@@ -33,6 +33,10 @@ class Predictions:
         """POST `{path}:predict`. `path` is /v1/models/NAME, with /versions/N or /labels/L behind it if wanted."""
         return self._send("POST", f"{path}:predict", body)
 
+    def predict_image(self, path: str, picture: bytes, kind: str) -> httpx.Response:
+        """POST a picture as it is; `kind` is image/jpeg or image/png."""
+        return self._exchange("POST", f"{path}:predict", picture, kind)
+
     def input_rank(self, path: str) -> int | None:
         """Dimensions of the model's input, rows included; None when it has several inputs or does not say."""
         answer = self._send("GET", f"{path}/metadata").json()
@@ -46,9 +50,11 @@ class Predictions:
 
     def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
         # Written here because httpx refuses NaN, which the protocol carries as a bare token.
-        content = None if body is None else json.dumps(body).encode()
+        return self._exchange(method, path, None if body is None else json.dumps(body).encode(), "application/json")
+
+    def _exchange(self, method: str, path: str, content: bytes | None, kind: str) -> httpx.Response:
         try:
-            response = self._http.request(method, path, content=content, headers={"content-type": "application/json"})
+            response = self._http.request(method, path, content=content, headers={"content-type": kind})
         except httpx.TimeoutException:
             raise DeadlineExceeded(f"no answer from {self.url}{path}; look at it with: teal status") from None
         except httpx.TransportError as error:

@@ -20,7 +20,11 @@ def placements(deployments: Iterable[Deployment], package_of: PackageOf) -> tupl
 
 
 def placement(model: str, place: Place, package_of: PackageOf) -> Placement:
-    return Placement(model, place.version, place.color, place.digest, package_of(place.digest), place.replicas)
+    package = package_of(place.digest)
+    count = place.replicas
+    return Placement(
+        model, place.version, place.color, place.digest, package, count, threads=place.threads, share=count
+    )
 
 
 def joined(wanted: Iterable[Placement], routed: Iterable[Placement]) -> tuple[Placement, ...]:

@@ -85,6 +85,7 @@ def _place_view(d: Deployment, place: Place | None, workers: Collection[WorkerSt
         "weight": _weight(d, place.color),
         "digest": place.digest,
         "replicas": place.replicas,
+        "threads": place.threads,
         "ready": sum(w.state is WorkerState.READY for w in own),
         "workers": [
             {"id": w.id, "state": w.state.value, "pid": w.pid, "restarts": w.restarts, "reason": w.reason} for w in own

@@ -7,7 +7,6 @@ measured once per round as well.
     python -m loadtests.gateway_bench [--rounds 5] [--seconds 6]
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from contracts.names import Color
 from contracts.worker import PATH_READY, WorkerSpec
 from loadtests import report, wrk
 from loadtests.bare_envoy import bare_envoy
+from loadtests.command import options, publish
 from loadtests.peers import running as peers
 from loadtests.report import Row
 from tests.e2e.gateway import Gateway, call, free_port, running, train_and_register
@@ -55,7 +55,7 @@ def baseline(model: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
-def throughput(gateway: Gateway, model: Path, digest: str, rounds: int, seconds: int) -> tuple[list[Row], list[str]]:
+def throughput(gateway: Gateway, model: Path, digest: str, rounds: int, seconds: float) -> tuple[list[Row], list[str]]:
     """Requests per second at 32 connections and the median at 1, for the gateway, the bare engine and MLServer."""
     notes = []
     sent = bodies(gateway.predict_metadata()["inputs"][0]["name"])
@@ -66,42 +66,32 @@ def throughput(gateway: Gateway, model: Path, digest: str, rounds: int, seconds:
         notes.append("MLServer is not installed (loadtests/peers/install mlserver): its rows are missing.")
     for _ in range(rounds):
         with baseline(model) as url:
-            bare.append(_measured(url, sent.v1, CONNECTIONS, seconds).rate)
-            alone = _measured(url, sent.v1, 1, seconds).p50
+            bare.append(wrk.measured(url, sent.v1, connections=CONNECTIONS, seconds=seconds).rate)
+            alone = wrk.measured(url, sent.v1, connections=1, seconds=seconds).p50
         with tempfile.TemporaryDirectory() as folder:
             package = gateway.home / "packages" / digest
             with bare_envoy(Path(folder), package, digest, free_port()) as url:
-                floor.append(_measured(f"{url}/v1/models/digits:predict", sent.v1, 1, seconds).p50 - alone)
-        ours.append(_measured(v1, sent.v1, CONNECTIONS, seconds).rate)
-        added.append(_measured(v1, sent.v1, 1, seconds).p50 - alone)
-        ours_v2.append(_measured(v2, sent.v2, CONNECTIONS, seconds).rate)
+                through = wrk.measured(f"{url}/v1/models/digits:predict", sent.v1, connections=1, seconds=seconds)
+                floor.append(through.p50 - alone)
+        ours.append(wrk.measured(v1, sent.v1, connections=CONNECTIONS, seconds=seconds).rate)
+        added.append(wrk.measured(v1, sent.v1, connections=1, seconds=seconds).p50 - alone)
+        ours_v2.append(wrk.measured(v2, sent.v2, connections=CONNECTIONS, seconds=seconds).rate)
         if venv is not None:
             with peers.mlserver(venv, model, free_port(), free_port(), free_port()) as url:
-                peer.append(_measured(f"{url}/v2/models/digits/infer", sent.v2, CONNECTIONS, seconds).rate)
+                there = f"{url}/v2/models/digits/infer"
+                peer.append(wrk.measured(there, sent.v2, connections=CONNECTIONS, seconds=seconds).rate)
     rows = [
         Row("bare engine on uvicorn, no Envoy, 32 connections", "requests/s", tuple(bare)),
         Row("gateway, TF Serving JSON, 32 connections", "requests/s", tuple(ours)),
-        Row("gateway / bare engine", "x", _ratios(ours, bare), goal=0.45),
+        Row("gateway / bare engine", "x", report.ratios(ours, bare), goal=0.45),
         Row("gateway, Open Inference JSON, 32 connections", "requests/s", tuple(ours_v2)),
         Row("median added by the gateway, 1 connection", "µs", tuple(a * 1e6 for a in added), 150, at_least=False),
         Row("of which Envoy with an empty configuration", "µs", tuple(f * 1e6 for f in floor)),
     ]
     if peer:
         rows.insert(4, Row("MLServer 1.7, Open Inference JSON, 32 connections", "requests/s", tuple(peer)))
-        rows.insert(5, Row("gateway / MLServer, same protocol and body", "x", _ratios(ours_v2, peer), goal=5))
+        rows.insert(5, Row("gateway / MLServer, same protocol and body", "x", report.ratios(ours_v2, peer), goal=5))
     return rows, notes
-
-
-def _measured(url: str, body: bytes, connections: int, seconds: int) -> wrk.WrkResult:
-    wrk.run(url, body, connections=connections, seconds=1)  # warm-up, not counted
-    result = wrk.run(url, body, connections=connections, seconds=seconds)
-    if result.failed:
-        raise RuntimeError(f"{result.failed} of {result.requests} requests to {url} failed: no number from this round")
-    return result
-
-
-def _ratios(above: list[float], below: list[float]) -> tuple[float, ...]:
-    return tuple(a / b for a, b in zip(above, below, strict=True))
 
 
 def start_up(home: Path, rounds: int) -> list[Row]:
@@ -167,12 +157,8 @@ def _ready(url: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=6)
-    options = parser.parse_args()
-    if not wrk.installed():
-        raise SystemExit("wrk is not installed: apt-get install wrk")
+    chosen = options("gateway_bench", __doc__, rounds=5, seconds=6)
+    wrk.require()
     with tempfile.TemporaryDirectory(prefix="teal-bench-") as folder:
         root = Path(folder)
         home = root / "home"
@@ -182,14 +168,13 @@ def main() -> None:
             version: dict[str, Any] = gateway.must("models", "digits", "1")
             package = home / "packages" / version["digest"]
             model = package / "plans" / "litert" / "model.tflite"
-            rows, notes = throughput(gateway, model, version["digest"], options.rounds, options.seconds)
-        rows += start_up(home, options.rounds)
-        rows += worker_alone(package, version["digest"], options.rounds)
+            rows, notes = throughput(gateway, model, version["digest"], chosen.rounds, chosen.seconds)
+        rows += start_up(home, chosen.rounds)
+        rows += worker_alone(package, version["digest"], chosen.rounds)
     notes.append(
-        f"{options.rounds} rounds of {options.seconds} s per contestant, interleaved; load from wrk, 1 thread."
+        f"{chosen.rounds} rounds of {chosen.seconds:g} s per contestant, interleaved; load from wrk, 1 thread."
     )
-    target = report.keep("gateway", "What the gateway costs", rows, notes)
-    print(target.read_text())
+    publish("gateway", "What the gateway costs", rows, notes)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from loadtests.machine import describe
 
@@ -35,6 +36,11 @@ class Row:
         return self.median >= self.goal if self.at_least else self.median <= self.goal
 
 
+def ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
+    """Round by round, so that a slow minute of the machine hits both sides."""
+    return tuple(a / b for a, b in zip(above, below, strict=True))
+
+
 def table(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     """The rows as a Markdown table: median, spread, goal, verdict."""
     lines = [f"# {title}", ""]
@@ -47,6 +53,14 @@ def table(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     lines += ["", *(f"- {note}" for note in notes)]
     machine = ", ".join(f"{key} {value}" for key, value in describe().items())
     return "\n".join([*lines, "", f"Machine: {machine}. Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.", ""])
+
+
+def goals_of(rows: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
+    """From the rows of a kept JSON file: how many goals were met, and the names of those that were missed."""
+    goals = [
+        row for row in (Row(**{**given, "rounds": tuple(given["rounds"])}) for given in rows) if row.met is not None
+    ]
+    return sum(row.met is True for row in goals), [row.name for row in goals if not row.met]
 
 
 def keep(name: str, title: str, rows: Sequence[Row], notes: Sequence[str]) -> Path:

@@ -4,11 +4,11 @@ wrk is a closed loop: it is used for throughput and for the cost of one request 
 queue. Latency under a given rate is measured with the open loop of loadtests/openloop.py.
 """
 
-import json
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,23 +27,49 @@ class WrkResult:
     failed: int
 
 
-def installed() -> bool:
-    return shutil.which("wrk") is not None
+def require() -> None:
+    """Leave with a sentence when wrk is not installed."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed: apt-get install wrk")
 
 
-def run(url: str, body: bytes, *, connections: int, seconds: int, threads: int = 1) -> WrkResult:
-    """POST `body` to `url` over `connections` keep-alive connections for `seconds`."""
+def run(
+    url: str,
+    body: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    threads: int = 1,
+    headers: Mapping[str, str] | None = None,
+) -> WrkResult:
+    """POST `body` to `url` over `connections` keep-alive connections for `seconds`, at least one."""
     if urlsplit(url).hostname not in ("127.0.0.1", "localhost"):
         raise ValueError(f"load goes to loopback only, got {url}")
+    seconds = max(round(seconds), 1)
     with tempfile.TemporaryDirectory() as folder:
+        sent = Path(folder, "body")
+        sent.write_bytes(body)
+        lines = ['wrk.method = "POST"', f'wrk.body = io.open("{sent}", "rb"):read("*a")']
+        given = {"Content-Type": "application/json", **(headers or {})}
+        lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in given.items()]
         script = Path(folder, "post.lua")
-        script.write_text(
-            'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-            f"wrk.body = {json.dumps(body.decode())}\n"
-        )
-        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
-        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+        script.write_text("\n".join(lines))
+        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
+        command += ["-s", str(script), url]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
     return parse(output)
+
+
+def measured(
+    url: str, body: bytes, *, connections: int, seconds: float, headers: Mapping[str, str] | None = None
+) -> WrkResult:
+    """`run` after a second of warm-up that does not count. Raises RuntimeError when one request failed: then the
+    numbers say nothing."""
+    run(url, body, connections=connections, seconds=1, headers=headers)
+    result = run(url, body, connections=connections, seconds=seconds, headers=headers)
+    if result.failed:
+        raise RuntimeError(f"{result.failed} of {result.requests} requests to {url} failed: no number from this round")
+    return result
 
 
 def parse(output: str) -> WrkResult:

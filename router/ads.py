@@ -18,6 +18,7 @@ from envoy.service.discovery.v3.discovery_pb2 import Resource as SentResource
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from contracts.clock import Clock
+from router import reflection
 from router.errors import PublishRefused, PublishTimedOut
 from router.snapshot import Resource
 
@@ -261,7 +262,8 @@ class Ads:
             request_deserializer=DeltaDiscoveryRequest.FromString,
             response_serializer=DeltaDiscoveryResponse.SerializeToString,
         )
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        ads = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
+        self._server.add_generic_rpc_handlers((ads, *reflection.handlers()))
         self._server.add_insecure_port(f"unix:{self._socket}")
         await self._server.start()
 

@@ -14,14 +14,16 @@ from typing import Any
 
 from contracts.limits import LIMITS, MIB, Limits
 from contracts.metrics import LATENCY_SECONDS
-from router.listener import listener
-from router.naming import stats_tags
+from router.listener import inner_listeners, listener
+from router.naming import ANSWERS, BRIDGE, CONTROL_PLANE, REFLECTION, stats_tags
 
 NODE = "teal-envoy"
 DIGEST_KEY = "bootstrap"  # in the node's metadata, where Envoy's admin shows it
-CONTROL_PLANE = "control_plane"  # the cluster through which Envoy reaches the control plane
-
+REFLECTIONS = 8  # at once: a tool for people, on the socket that Envoy's configuration comes through
 PATTERN_SIZE = 1_000_000  # of RE2 instructions: thousands of labels of the longest kind
+
+
+_INTERNAL = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 
 
 def all_cores() -> int:
@@ -100,9 +102,18 @@ def _document(config: EnvoyConfig) -> dict[str, Any]:
             "ignore_global_conn_limit": True,  # the operator must get in when callers have taken every connection
         },
         "static_resources": {
-            "listeners": [listener(config.host, config.port, config.limits)],
-            "clusters": [_control_plane(config.xds_socket)],
+            "listeners": [listener(config.host, config.port, config.limits), *inner_listeners()],
+            "clusters": [
+                _control_plane(CONTROL_PLANE, config.xds_socket),
+                # Apart, so that callers can use up no connection or request of Envoy's own.
+                _control_plane(REFLECTION, config.xds_socket) | {"circuit_breakers": _at_most(REFLECTIONS)},
+                _cluster(BRIDGE, _inside(BRIDGE), "http2_protocol"),
+                _cluster(ANSWERS, _inside(ANSWERS), "http_protocol"),
+            ],
         },
+        "bootstrap_extensions": [
+            {"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": _INTERNAL}},
+        ],
         "dynamic_resources": {
             "ads_config": _ads(),
             "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
@@ -142,21 +153,36 @@ def _ads() -> dict[str, Any]:
     }
 
 
-def _control_plane(socket: str) -> dict[str, Any]:
+def _control_plane(name: str, socket: str) -> dict[str, Any]:
+    return _cluster(name, {"pipe": {"path": socket}}, "http2_protocol")
+
+
+def _cluster(name: str, address: dict[str, Any], protocol: str) -> dict[str, Any]:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    endpoint = {"endpoint": {"address": {"pipe": {"path": socket}}}}
+    endpoint = {"endpoint": {"address": address}}
     return {
-        "name": CONTROL_PLANE,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": CONTROL_PLANE, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
         "typed_extension_protocol_options": {
             options: {
                 "@type": f"type.googleapis.com/{options}",
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {f"{protocol}_options": {}},
             }
         },
     }
+
+
+def _inside(listener_name: str) -> dict[str, Any]:
+    return {"envoy_internal_address": {"server_listener_name": listener_name}}
+
+
+def _at_most(requests: int) -> dict[str, Any]:
+    return {"thresholds": [{"max_connections": requests, "max_pending_requests": requests, "max_requests": requests}]}
 
 
 def _overload(config: EnvoyConfig) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def _settings(limits: Limits) -> dict[str, Any]:
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
                 "common_http_protocol_options": {"idle_timeout": _seconds(UPSTREAM_IDLE_SECONDS)},
-                "explicit_http_config": {"http_protocol_options": {}},
+                # A gRPC answer ends with trailers, which HTTP/1.1 has and nobody else uses.
+                "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}},
             }
         },
     }

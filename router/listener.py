@@ -1,4 +1,5 @@
-"""The predictions port: HTTP/1.1 and HTTP/2 on one listener, with every limit on what strangers send.
+"""The predictions port: HTTP/1.1 and HTTP/2 on one listener, with every limit on what strangers send; and the two
+listeners on which Envoy hears itself, to answer gRPC calls that need no worker (router/rpc.py says how).
 
 Static on purpose: a changed listener drains its connections, so no rollout ever touches it. Routes come over ADS.
 """
@@ -7,7 +8,9 @@ from typing import Any
 
 from contracts.limits import Limits
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_VERSION
-from router.answers import local_replies
+from router.local_replies import local_replies
+from router.naming import ANSWERS, BRIDGE
+from router.rpc import BUFFER, HEADER_ANSWER, PLAIN_TYPE, READER, lua
 
 ROUTES = "teal"  # the name of the one route configuration
 STAT_PREFIX = "predictions"
@@ -18,9 +21,16 @@ CONNECTION_WINDOW = 1024 * 1024
 
 _TYPE = "type.googleapis.com/envoy.extensions."
 _MANAGER = _TYPE + "filters.network.http_connection_manager.v3.HttpConnectionManager"
-_ROUTER = _TYPE + "filters.http.router.v3.Router"
 _REQUEST_ID = _TYPE + "request_id.uuid.v3.UuidRequestIdConfig"
+_LUA = _TYPE + "filters.http.lua.v3.Lua"
+_BUFFER = _TYPE + "filters.http.buffer.v3.Buffer"
+_BRIDGE_FILTER = _TYPE + "filters.http.grpc_http1_reverse_bridge.v3.FilterConfig"
 _EARLY = _TYPE + "http.early_header_mutation.header_mutation.v3.HeaderMutation"
+
+_LAST = {
+    "name": "envoy.filters.http.router",
+    "typed_config": {"@type": _TYPE + "filters.http.router.v3.Router"},
+}
 
 
 def listener(host: str, port: int, limits: Limits) -> dict[str, Any]:
@@ -30,9 +40,43 @@ def listener(host: str, port: int, limits: Limits) -> dict[str, Any]:
         "address": {"socket_address": {"address": host, "port_value": port}},
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "tcp_backlog_size": 1024,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(limits)}]}
-        ],
+        "filter_chains": [{"filters": [_filter(_manager(limits))]}],
+    }
+
+
+def inner_listeners() -> list[dict[str, Any]]:
+    """Reached from inside Envoy only."""
+    takes_out_of_frames = {
+        "name": "envoy.filters.http.grpc_http1_reverse_bridge",
+        "typed_config": {"@type": _BRIDGE_FILTER, "content_type": PLAIN_TYPE, "withhold_grpc_frames": True},
+    }
+    onward = {"match": {"prefix": "/"}, "route": {"cluster": ANSWERS}}
+    everything = {"name": BRIDGE, "virtual_hosts": [{"name": BRIDGE, "domains": ["*"], "routes": [onward]}]}
+    return [
+        _inner_listener(BRIDGE, {"route_config": everything, "http_filters": [takes_out_of_frames, _LAST]}),
+        _inner_listener(ANSWERS, {"rds": _routes(), "http_filters": [_LAST]}),
+    ]
+
+
+def _inner_listener(name: str, more: dict[str, Any]) -> dict[str, Any]:
+    manager = {"@type": _MANAGER, "stat_prefix": name, **more}
+    return {
+        "name": name,
+        "stat_prefix": name,
+        "internal_listener": {},
+        "filter_chains": [{"filters": [_filter(manager)]}],
+    }
+
+
+def _filter(manager: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+
+
+def _routes() -> dict[str, Any]:
+    return {
+        "route_config_name": ROUTES,
+        # No time limit: a port that is open and knows no model would answer 404 for all of them.
+        "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
     }
 
 
@@ -41,12 +85,25 @@ def _manager(limits: Limits) -> dict[str, Any]:
         "@type": _MANAGER,
         "stat_prefix": STAT_PREFIX,
         "codec_type": "AUTO",
-        "rds": {
-            "route_config_name": ROUTES,
-            # No time limit: a port that is open and knows no model would answer 404 for all of them.
-            "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
-        },
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+        "rds": _routes(),
+        "http_filters": [
+            # Off, unless a route switches them on: requests of REST enter neither.
+            {
+                "name": BUFFER,
+                "disabled": True,
+                "typed_config": {"@type": _BUFFER, "max_request_bytes": limits.binary_body},
+            },
+            {
+                "name": READER,
+                "disabled": True,
+                "typed_config": {
+                    "@type": _LUA,
+                    "default_source_code": {"inline_string": lua(limits)},
+                    "clear_route_cache": False,  # the script does, once
+                },
+            },
+            _LAST,
+        ],
         "local_reply_config": local_replies(limits),
         "server_name": "teal",
         "server_header_transformation": "OVERWRITE",
@@ -74,7 +131,7 @@ def _who_asks() -> dict[str, Any]:
                     "@type": _EARLY,
                     "mutations": [
                         {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
-                        *({"remove": name} for name in (HEADER_MODEL, HEADER_VERSION, HEADER_COLOR)),
+                        *({"remove": name} for name in (HEADER_MODEL, HEADER_VERSION, HEADER_COLOR, HEADER_ANSWER)),
                     ],
                 },
             }

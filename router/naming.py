@@ -11,6 +11,14 @@ SEPARATOR = "|"  # no model name holds one, and Envoy leaves it alone in names o
 
 DIGEST_LETTERS = 12
 
+# The clusters that are part of Envoy's start (router/bootstrap.py), and not of a table.
+CONTROL_PLANE = "control_plane"  # ADS
+REFLECTION = "reflection"  # the same socket, for callers
+# Envoy itself, twice round: where a gRPC call becomes HTTP and its answer gRPC, and where that HTTP is answered.
+BRIDGE = "bridge"
+ANSWERS = "answers"
+STATIC = frozenset({CONTROL_PLANE, REFLECTION, BRIDGE, ANSWERS})
+
 # What each part of a name looks like in a statistic's name, by the label it becomes.
 PARTS = {"kind": "[a-z]+", "package": "[^|]+", "model": "[^|]+", "version": r"\d+", "color": "[a-z]+"}
 LABELS = ("kind", "model", "version", "color")

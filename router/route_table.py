@@ -2,6 +2,7 @@
 
 A request is first told apart by the shape of its path and its verb, once for all models; then the longest known
 prefix of the path in a tree leads to its model's own short list. No step depends on how many models there are.
+A gRPC call comes twice: by its method to router/rpc.py, where Lua gives it the path of its model, and then by that.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,14 +20,16 @@ from google.protobuf import json_format
 
 from contracts.limits import MIB
 from router import answers
+from router.fragments import Fragment, Tree, direct, header
 from router.listener import ROUTES
-from router.routes import Fragment, Tree, direct, header
+from router.local_replies import GRPC_TYPE
+from router.rpc import IS_GRPC
 
 HEADER_TABLE = "x-teal-table"  # on GET /v2/health/live: which table the thread that answered routes by
 PATH_TABLE = "/v2/health/live"
 
 RETRY_BODY_BYTES = 4 * MIB  # bodies up to this can be sent to a second worker; larger ones are tried once
-DIRECT_BODY_BYTES = 64 * 1024
+DIRECT_BODY_BYTES = 16 * MIB  # a bound on what we write ourselves: the index of 10,000 models takes about 2 MB
 
 _V1 = r"/v1/models/[^/:?]+(/versions/[0-9]{1,19}|/labels/[^/:?]+)?"
 _V2 = r"/v2/models/[^/?]+(/versions/[^/?]+)?"
@@ -38,7 +41,9 @@ SHAPES = (
     ("GET", _V1 + "(/metadata)?" + _QUERY),
     ("GET", _V2 + _V2_READS + _QUERY),
 )
-V2_PATH = _V2 + f"(/infer|{_V2_READS})" + _QUERY
+# A gRPC call is a POST whatever it asks; these it may ask besides.
+GRPC_SHAPES = (_V1 + ":multiinference" + _QUERY, _V1 + "(/metadata)?" + _QUERY, _V2 + "(/ready)?" + _QUERY)
+V2_PATH = _V2 + f"(/infer|{_V2_READS})"
 
 _INPUT_TYPE = f"type.googleapis.com/{http_inputs_pb2.HttpRequestHeaderMatchInput.DESCRIPTOR.full_name}"
 _PREVIOUS_HOSTS = f"type.googleapis.com/{previous_hosts_pb2.PreviousHostsPredicate.DESCRIPTOR.full_name}"
@@ -59,10 +64,10 @@ def assemble(fragments: Iterable[Fragment], everyone_ready: bool, mark: str) -> 
     made.CopyFrom(_frame(everyone_ready, mark))
     matcher = made.virtual_hosts[0].matcher
     known = matcher.matcher_list.matchers[0].on_match.matcher.matcher_tree.prefix_match_map.map
-    wrong = matcher.on_no_match.matcher.matcher_tree.prefix_match_map.map
+    other = matcher.on_no_match.matcher.matcher_tree.prefix_match_map.map
     for part in fragments:
         for tree, prefix, body in part.lists:
-            action = (known if tree is Tree.KNOWN else wrong)[prefix].action
+            action = (known if tree is Tree.KNOWN else other)[prefix].action
             action.name = part.model
             action.typed_config.type_url = _ROUTE_LIST
             action.typed_config.value = body
@@ -79,7 +84,9 @@ def _frame(everyone_ready: bool, mark: str) -> Any:
     # A tree must not be empty, and this prefix is nobody's: it keeps the shape the same with no model at all.
     nobody = {"/-/": _action(RouteList(routes=[direct(RouteMatch(prefix="/"), 404, answers.NOTHING_HERE)]))}
     general = _action(RouteList(routes=_general(everyone_ready, mark)))
-    method = RouteList(routes=[direct(RouteMatch(prefix="/"), 405, answers.WRONG_V2)])
+    rest = [_both(_header_is(":method", {"exact": verb}), _path_is(path)) for verb, path in SHAPES]
+    post_of_grpc = _both(_header_is(":method", {"exact": "POST"}), _header_is("content-type", _pattern(GRPC_TYPE)))
+    calls = [_both(post_of_grpc, _path_is(path)) for path in GRPC_SHAPES]
     made.validate_clusters.value = True
     made.max_direct_response_body_size_bytes.value = DIRECT_BODY_BYTES
     host = {
@@ -93,10 +100,9 @@ def _frame(everyone_ready: bool, mark: str) -> Any:
             "matcher_list": {
                 "matchers": [
                     {
-                        "predicate": {"or_matcher": {"predicate": [_shape(verb, path) for verb, path in SHAPES]}},
+                        "predicate": {"or_matcher": {"predicate": [*rest, *calls]}},
                         "on_match": {"matcher": _tree(nobody, general)},
                     },
-                    {"predicate": _header_is(":path", _pattern(V2_PATH)), "on_match": _action(method)},
                 ]
             },
             "on_no_match": {"matcher": _tree(nobody, general)},
@@ -118,12 +124,20 @@ def _general(everyone_ready: bool, mark: str) -> Iterable[Route]:
     yield direct(RouteMatch(prefix="/v2/health/"), 404, answers.NOTHING_HERE)
     for verb, path in SHAPES:
         method = route_components_pb2.HeaderMatcher(name=":method", string_match=StringMatcher(exact=verb))
-        match = RouteMatch(headers=[method])
-        match.safe_regex.regex = path.removesuffix(_QUERY)  # a route's own pattern sees no query
-        yield direct(match, 404, answers.UNKNOWN_MODEL)
+        yield direct(_shape(path, method), 404, answers.UNKNOWN_MODEL)
+    for path in GRPC_SHAPES:
+        yield direct(_shape(path, IS_GRPC), 404, answers.UNKNOWN_MODEL)
+    yield direct(_shape(V2_PATH), 405, answers.WRONG_V2)
     yield direct(RouteMatch(path_separated_prefix="/v1"), 400, answers.MALFORMED_V1)
     yield direct(RouteMatch(prefix="/v2/models/"), 404, answers.WRONG_V2)
+    yield direct(RouteMatch(prefix="/", headers=[IS_GRPC]), 501, answers.NO_METHOD)
     yield direct(RouteMatch(prefix="/"), 404, answers.NOTHING_HERE)
+
+
+def _shape(path: str, *headers: Any) -> Any:
+    match = RouteMatch(headers=headers)
+    match.safe_regex.regex = path.removesuffix(_QUERY)  # a route's own pattern sees no query
+    return match
 
 
 def _retries() -> dict[str, Any]:
@@ -149,9 +163,12 @@ def _tree(entries: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shape(verb: str, path: str) -> dict[str, Any]:
-    both = [_header_is(":method", {"exact": verb}), _header_is(":path", _pattern(path))]
-    return {"and_matcher": {"predicate": both}}
+def _both(*predicates: dict[str, Any]) -> dict[str, Any]:
+    return {"and_matcher": {"predicate": predicates}}
+
+
+def _path_is(path: str) -> dict[str, Any]:
+    return _header_is(":path", _pattern(path))
 
 
 def _header_is(name: str, value: dict[str, Any]) -> dict[str, Any]:

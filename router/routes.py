@@ -5,78 +5,23 @@ no more than a table of ten (router/route_table.py). What reaches these lists al
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property, lru_cache
-from hashlib import sha256
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
-from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption
-from envoy.config.route.v3.route_components_pb2 import (
-    DirectResponseAction,
-    HeaderMatcher,
-    Route,
-    RouteAction,
-    RouteList,
-    RouteMatch,
-    WeightedCluster,
-)
+from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteList, RouteMatch, WeightedCluster
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
-from envoy.type.v3.range_pb2 import Int64Range
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from contracts.limits import Limits
 from contracts.names import HEADER_COLOR, HEADER_KEY, HEADER_MODEL, HEADER_VERSION, Color
-from router import answers
+from router import answers, messages, rpc
 from router.clusters import name_of
+from router.fragments import Fragment, Tree, body_over, direct, header, longest_wait
 from router.table import Backend, ModelRoutes
 
 LABEL_LIVE = "live"
-MOST_BYTES = 2**63 - 1  # what Envoy reads as a number
-GRACE_SECONDS = 1.0  # the worker's own 504 knows more than Envoy's, so it gets this long to come first
-
-
-class Tree(StrEnum):
-    """Which of the two prefix trees a list hangs in."""
-
-    KNOWN = "known"  # path and verb exist
-    WRONG = "wrong"  # they do not: the list only names the model and says what was expected
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """One model's part of the route table, already serialized, with the facts that a Snapshot checks.
-
-    `lists` are (tree, path prefix, RouteList bytes); `clusters` every cluster some route leads to; `totals` the sums of
-    all weighted splits. Made only by `of`, from the very messages that are sent, so facts and bytes cannot differ.
-    """
-
-    model: str
-    lists: tuple[tuple[Tree, str, bytes], ...]
-    clusters: frozenset[str]
-    totals: tuple[int, ...]
-
-    @classmethod
-    def of(cls, model: str, lists: Mapping[tuple[Tree, str], Any]) -> "Fragment":
-        routes = [route for routes in lists.values() for route in routes.routes]
-        splits = [r.route.weighted_clusters.clusters for r in routes if r.route.HasField("weighted_clusters")]
-        single = {r.route.cluster for r in routes if r.route.HasField("cluster")}
-        return cls(
-            model=model,
-            lists=tuple((tree, key, made.SerializeToString(deterministic=True)) for (tree, key), made in lists.items()),
-            clusters=frozenset(single | {arm.name for split in splits for arm in split}),
-            totals=tuple(sum(arm.weight.value for arm in split) for split in splits),
-        )
-
-    @cached_property
-    def digest(self) -> bytes:
-        whole = sha256()
-        for tree, key, body in self.lists:
-            whole.update(f"{tree} {key} {len(body)}\n".encode())
-            whole.update(body)
-        return whole.digest()
+V2_ENDS = "(/versions/[^/]+)?(/infer|/ready|/stats|/config)?"  # of the paths that exist, whatever the verb
 
 
 def fragment(routes: ModelRoutes, limits: Limits) -> Fragment:
@@ -95,8 +40,8 @@ def _fragment(key: tuple[Any, ...], limits: Limits) -> Fragment:
         {
             (Tree.KNOWN, v1): RouteList(routes=here.v1(v1)),
             (Tree.KNOWN, v2): RouteList(routes=here.v2(v2)),
-            (Tree.WRONG, v1): RouteList(routes=here.wrong_v1(v1)),
-            (Tree.WRONG, v2): RouteList(routes=here.wrong_v2(v2)),
+            (Tree.OTHER, v1): RouteList(routes=here.wrong_v1(v1)),
+            (Tree.OTHER, v2): RouteList(routes=here.wrong_v2(v2)),
         },
     )
 
@@ -111,29 +56,22 @@ class _Model:
     def __init__(self, routes: ModelRoutes, limits: Limits) -> None:
         self.routes, self.limits = routes, limits
         self.model_header = [header(HEADER_MODEL, routes.model)]
-        self.timeout = Duration()
-        self.timeout.FromMilliseconds(round((limits.request_seconds + GRACE_SECONDS) * 1000))
+        self.timeout = longest_wait(limits)
         # Several routes lead to each backend: what they share is made once.
         self.names = {b: name_of(routes, b, limits) for b in routes.backends}
         self.actions = {b: RouteAction(cluster=name, timeout=self.timeout) for b, name in self.names.items()}
         self.headers = {b: [*self.model_header, *_version_headers(b)] for b in routes.backends}
 
     def v1(self, base: str) -> Iterable[Any]:
-        backends, labels = self.routes.backends, self.routes.labels
+        backends = self.routes.backends
         for prefix in (f"{base}:", f"{base}/"):
-            yield self._too_large(prefix, self.limits.json_body)
+            yield self._too_large(prefix, self.limits.json_body, rpc.IS_REST)  # a gRPC message was bounded before
         yield self._split(RouteMatch(prefix=f"{base}:"))
         for backend in backends:
             yield self._to(backend, _regex(self._pinned_v1(base, backend)))
-        any_label = "|".join(re.escape(name) for name in sorted(labels))
-        yield self._answer(
-            _regex(f"{re.escape(base)}(/labels/({any_label}))?") if labels else RouteMatch(path=base),
-            200,
-            answers.status(backends),
-        )
-        for backend in backends:
-            match = RouteMatch(path=f"{base}/versions/{backend.version}")
-            yield self._answer(match, 200, answers.status((backend,)))
+        for match, said in self._statuses(base):
+            yield rpc.asked(match, self.limits, self.model_header)
+            yield self._answer(match, 200, answers.status(said))
         yield self._answer(RouteMatch(prefix=f"{base}/versions/"), 404, answers.unknown_version(self.routes))
         yield self._answer(RouteMatch(prefix=f"{base}/labels/"), 400, answers.unknown_label(self.routes))
 
@@ -146,13 +84,24 @@ class _Model:
         yield self._to(self._live(), RouteMatch(path_separated_prefix=base))
 
     def wrong_v1(self, base: str) -> Iterable[Any]:
+        for match, said in self._statuses(base):
+            yield rpc.answered(match, messages.status(said))
         yield self._answer(RouteMatch(prefix=f"{base}:"), 400, answers.MALFORMED_V1)
         yield self._answer(RouteMatch(path_separated_prefix=base), 400, answers.MALFORMED_V1)
         yield direct(RouteMatch(prefix="/"), 400, answers.MALFORMED_V1)
 
     def wrong_v2(self, base: str) -> Iterable[Any]:
+        yield self._answer(_regex(re.escape(base) + V2_ENDS), 405, answers.WRONG_V2)
         yield self._answer(RouteMatch(path_separated_prefix=base), 404, answers.WRONG_V2)
         yield direct(RouteMatch(prefix="/"), 404, answers.WRONG_V2)
+
+    def _statuses(self, base: str) -> Iterable[tuple[Any, tuple[Backend, ...]]]:
+        """What asks for the state of which backends. A label asks for all, as with TensorFlow Serving."""
+        backends, labels = self.routes.backends, self.routes.labels
+        any_label = "|".join(re.escape(name) for name in sorted(labels))
+        yield _regex(f"{re.escape(base)}(/labels/({any_label}))?") if labels else RouteMatch(path=base), backends
+        for backend in backends:
+            yield _regex(f"{re.escape(base)}/versions/0*{backend.version}"), (backend,)
 
     def _pinned_v1(self, base: str, backend: Backend) -> str:
         """Every v1 path that names this backend: by version, by label, and, for the live one, metadata without either.
@@ -194,28 +143,14 @@ class _Model:
     def _to(self, backend: Backend, match: Any) -> Any:
         return Route(match=match, route=self.actions[backend], response_headers_to_add=self.headers[backend])
 
-    def _too_large(self, prefix: str, limit: int) -> Any:
+    def _too_large(self, prefix: str, limit: int, *more: Any) -> Any:
         """What says that it is over the limit is refused here. A worker that refuses hangs up on a body still under
         way, and Envoy, which is writing, then often sees the broken pipe first and tells the caller to try again."""
-        length = HeaderMatcher(name="content-length", range_match=Int64Range(start=limit + 1, end=MOST_BYTES))
-        return self._answer(RouteMatch(prefix=prefix, headers=[length]), 413, answers.too_large(limit))
+        match = RouteMatch(prefix=prefix, headers=[body_over(limit), *more])
+        return self._answer(match, 413, answers.too_large(limit))
 
     def _answer(self, match: Any, status: int, text: str) -> Any:
         return direct(match, status, text, self.model_header)
-
-
-def direct(match: Any, status: int, text: str, headers: Iterable[Any] = ()) -> Any:
-    """A route that Envoy answers itself: JSON as it is with status 200, else a sentence that becomes {"error": …}."""
-    action = DirectResponseAction(status=status, body=DataSource(inline_string=text))
-    return Route(match=match, direct_response=action, response_headers_to_add=headers)
-
-
-def header(name: str, value: str) -> Any:
-    """A response header that replaces whatever a worker said."""
-    return HeaderValueOption(
-        header=HeaderValue(key=name, value=value),
-        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
 
 
 def _version_headers(backend: Backend) -> list[Any]:

@@ -12,9 +12,12 @@ from contracts.errors import Internal
 from contracts.limits import LIMITS, Limits
 from contracts.traffic import TOTAL
 from router import clusters
+from router.fragments import Fragment
 from router.listener import ROUTES
+from router.messages import Deployed
 from router.route_table import assemble, table_mark
-from router.routes import Fragment, fragment
+from router.routes import fragment
+from router.rpc import services
 from router.table import RoutingTable
 
 
@@ -99,13 +102,20 @@ def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
             shares[name] = routes.split.share(backend.color)
             if backend.endpoints:
                 populated.add(name)
+    deployed = tuple(
+        Deployed(routes.model, backend.version, bool(backend.endpoints))
+        for routes in table.models
+        for backend in sorted(routes.backends, key=lambda b: b.version)
+    )
+    everyone_ready = all(any(b.endpoints for b in routes.backends) for routes in table.models)
+    models = (fragment(routes, limits) for routes in table.models)
     return Snapshot(
         clusters=made_clusters,
         endpoints=endpoints,
-        fragments=tuple(fragment(routes, limits) for routes in table.models),
+        fragments=(*models, services(deployed, everyone_ready, limits)),
         shares=shares,
         populated=frozenset(populated),
-        everyone_ready=all(any(b.endpoints for b in routes.backends) for routes in table.models),
+        everyone_ready=everyone_ready,
     )
 
 

@@ -19,7 +19,11 @@ def parse_arguments(argv: Sequence[str]) -> WorkerSpec:
     parser.add_argument("--digest", required=True, help="what the package must hash to")
     parser.add_argument("--socket", required=True, help="Unix socket path, or host:port")
     parser.add_argument("--threads", type=int, default=0, help="threads inside one run; 0: the worker chooses")
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="workers of this version that share the cores, this one included"
+    )
     parser.add_argument("--drain-seconds", type=float, default=30.0, help="longest time from SIGTERM to exit")
+    parser.add_argument("--quarantine", default="", help="folder to share with the version's other workers")
     given = parser.parse_args(argv)
     try:
         check_model_name(given.model)
@@ -28,6 +32,8 @@ def parse_arguments(argv: Sequence[str]) -> WorkerSpec:
         parser.error(error.message)
     if given.threads < 0:
         parser.error(f"--threads is {given.threads}: expected 0 or more")
+    if given.replicas < 1:
+        parser.error(f"--replicas is {given.replicas}: expected 1 or more")
     if not (math.isfinite(given.drain_seconds) and given.drain_seconds >= 0):
         parser.error(f"--drain-seconds is {given.drain_seconds}: expected 0 or more")
     return WorkerSpec(
@@ -38,5 +44,7 @@ def parse_arguments(argv: Sequence[str]) -> WorkerSpec:
         digest=given.digest,
         socket=given.socket,
         threads=given.threads,
+        replicas=given.replicas,
         drain_seconds=given.drain_seconds,
+        quarantine=given.quarantine,
     )

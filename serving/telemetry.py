@@ -67,6 +67,7 @@ class Telemetry:
         self.batch_seconds = Histogram(metrics.BATCH_SECONDS.buckets)
         self.queue_wait = Histogram(metrics.QUEUE_WAIT.buckets)
         self.ready = False
+        self.suspicion = ""  # why this version is not to be trusted; empty while it is
         self.load_seconds = 0.0
         self.waiting: Waiting | None = None
         self._registry = CollectorRegistry()
@@ -103,6 +104,10 @@ class Telemetry:
     def waited(self, seconds: float) -> None:
         self.queue_wait.observe(seconds)
 
+    def wrong(self, reason: str) -> None:
+        """The model answered with what its signature rules out: it is not what was verified."""
+        self.suspicion = reason
+
     def exposition(self) -> bytes:
         """Everything as Prometheus text."""
         return generate_latest(self._registry)
@@ -129,6 +134,7 @@ class _WorkerCollector(Collector):
         yield _counter(metrics.REJECTED, facts.labels, facts.rejected)
         yield _gauge(metrics.WORKER_READY, facts.labels, float(facts.ready))
         yield _gauge(metrics.WORKER_INFO, (*facts.labels, facts.digest, facts.plan), 1)
+        yield _gauge(metrics.WORKER_SUSPECT, facts.labels, float(bool(facts.suspicion)))
         yield _gauge(metrics.LOAD_SECONDS, facts.labels, facts.load_seconds)
 
 

@@ -19,13 +19,18 @@ from contracts.package import Manifest, verify
 from contracts.worker import EXIT_BAD_PACKAGE, EXIT_CRASHED, EXIT_DRAINED, WorkerSpec
 from serving.batching.batcher import MicroBatcher
 from serving.engine.base import Engine
-from serving.engine.opening import open_engine
+from serving.engine.opening import open_engine, sizing
 from serving.engine.samples import read_samples
+from serving.engine.scratch import ScratchEngine
 from serving.engine.thread import EngineThread
 from serving.http.app import App, Served
 from serving.http.dialects import Dialects
 from serving.http.pages import Pages
+from serving.http.pictures import Pictures, open_pictures
 from serving.listen import Listener
+from serving.poison.guard import Guard
+from serving.poison.journal import open_journal
+from serving.poison.records import Records
 from serving.server import WorkerServer
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
@@ -85,12 +90,13 @@ class Worker:
     async def _live(self, serving: "asyncio.Task[None]") -> int:
         """Load, serve, drain."""
         batcher: MicroBatcher | None = None
+        guard: Guard | None = None
         code = EXIT_DRAINED
         loading = asyncio.create_task(self._load(), name="loading")
         await self._until(loading, serving)
         if loading.done():
             try:
-                batcher = loading.result()
+                batcher, guard = loading.result()
             except TealError as error:
                 code = self._give_up(f"bad package: {error.message}")
             except Exception as error:
@@ -114,15 +120,19 @@ class Worker:
         else:
             await self._drain(serving)
             await batcher.close()
+        if guard is not None:
+            await guard.close(peaceful=not self._hung)
         if code == EXIT_DRAINED:  # any other ends with the line that says why: it is what the operator is shown
             _log.info("drained")
         return code
 
-    async def _load(self) -> MicroBatcher:
+    async def _load(self) -> tuple[MicroBatcher, Guard]:
         """Verify, load and warm in the engine thread; then take requests."""
         loop = asyncio.get_running_loop()
         manifest = await loop.run_in_executor(self._thread, verify, Path(self._spec.package), self._spec.digest)
         engine, costs = await loop.run_in_executor(self._thread, self._load_engine, manifest)
+        pictures = await loop.run_in_executor(self._thread, open_pictures, manifest, LIMITS)
+        guard = self._guard(manifest)
         batcher = MicroBatcher(
             engine=engine,
             signatures=manifest.signatures,
@@ -130,24 +140,38 @@ class Worker:
             clock=self._clock,
             limits=LIMITS,
             facts=self._telemetry,
+            guard=guard,
             executor=self._thread,
             on_hang=self._on_hang,
         )
         for (signature, bucket), seconds in costs.items():
             batcher.curves[signature].learn(bucket, seconds)
+        guard.start()
         batcher.start()
-        self._serve(manifest, batcher)
-        return batcher
+        self._serve(manifest, batcher, pictures)
+        return batcher, guard
+
+    def _guard(self, manifest: Manifest) -> Guard:
+        folder = Path(self._spec.quarantine) if self._spec.quarantine else None
+        return Guard(
+            scratch=ScratchEngine(Path(self._spec.package), self._spec.threads),
+            executor=EngineThread(),
+            journal=open_journal(folder, manifest.buckets[-1]),
+            records=Records(folder),
+            clock=self._clock,
+        )
 
     def _load_engine(self, manifest: Manifest) -> tuple[Engine, Costs]:
         root = Path(self._spec.package)
-        engine = open_engine(root, manifest, self._spec.threads)
+        threads = self._pages.threads = sizing(manifest, self._spec.threads, self._spec.replicas)
+        _log.info("plan %s takes %s", manifest.plan, threads.reason)
+        engine = open_engine(root, manifest, threads.count)
         samples = read_samples(root / manifest.warmup) if manifest.warmup is not None else {}
         return engine, warm_up(engine, manifest.signatures, manifest.buckets, samples, self._clock)
 
-    def _serve(self, manifest: Manifest, batcher: MicroBatcher) -> None:
+    def _serve(self, manifest: Manifest, batcher: MicroBatcher, pictures: Pictures | None) -> None:
         self._pages.manifest = manifest
-        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS), batcher)
+        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS, pictures), batcher)
         gc.collect()
         gc.freeze()  # what is loaded stays; the collector need not look at it again between requests
         self._telemetry.loaded(manifest.plan, _process_age(), batcher)

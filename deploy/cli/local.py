@@ -66,13 +66,30 @@ class LocalHome:
         return {"model": model, "version": version, "deleted": True}
 
     def register(
-        self, model: str, source: str, *, samples: Path | None, lineage: Path | None, progress: Progress
+        self,
+        model: str,
+        source: str,
+        *,
+        samples: Path | None,
+        lineage: Path | None,
+        preprocessing: Path | None = None,
+        reduced_precision: bool = False,
+        mlflow_uri: str | None = None,
+        progress: Progress,
     ) -> tuple[Version, Manifest]:
         """Prepare and register. Raises RegistrationRefused when the model itself is the trouble."""
         check_model_name(model)
         try:
             made = self._registry.register(
-                model, source, samples=samples, lineage=lineage, actor=operator(), progress=progress
+                model,
+                source,
+                samples=samples,
+                lineage=lineage,
+                preprocessing=preprocessing,
+                reduced_precision=reduced_precision,
+                mlflow_uri=mlflow_uri,
+                actor=operator(),
+                progress=progress,
             )
         except InvalidInput as error:
             raise RegistrationRefused(error.message) from error

@@ -29,7 +29,16 @@ def deploy(
         typer.Option(help="manual: stays at 0 % until you move it; direct: switches once warm. manual if left out."),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Worker processes; as before if left out.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Worker processes; as before, or as fits the machine, if left out.", show_default=False
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1024, help="Threads inside one run; as before if left out, 0: as measured.", show_default=False
+        ),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return only when every replica is ready, not the first.")
@@ -44,7 +53,7 @@ def deploy(
     A later one becomes the candidate. It takes no traffic until you move some, unless its strategy says otherwise."""
     target = connect.Target(home, server)
     with connect.client(target) as gateway, render.busy(f"{model}: loading, warming up, routing", quiet=as_json):
-        status = gateway.deploy(model, version, strategy=strategy, replicas=replicas, reason=reason)
+        status = gateway.deploy(model, version, strategy=strategy, replicas=replicas, threads=threads, reason=reason)
         deadline = time.monotonic() + WAIT_SECONDS
         while wait and not _all_ready(status):
             if time.monotonic() > deadline:

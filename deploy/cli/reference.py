@@ -24,6 +24,8 @@ GENERATED = "<!-- written by `make docs`; change the code instead -->"
 LIMIT_WORDS: Mapping[str, str] = {
     "json_body": "longest JSON body of a prediction; 413 beyond",
     "binary_body": "longest binary body of a prediction; 413 beyond",
+    "image_body": "longest JPEG or PNG sent as it is; 413 beyond",
+    "image_pixels": "largest picture, width times height as its header says; 400 beyond",
     "json_depth": "deepest nesting of a JSON body; 400 beyond",
     "tensor_rank": "most dimensions of a tensor; 400 beyond",
     "headers": "most headers of a request",
@@ -33,7 +35,9 @@ LIMIT_WORDS: Mapping[str, str] = {
     "request_seconds": "deadline of a request that names none, and the longest one it may name; 504 beyond",
     "queue_rows": "most rows that wait for one worker; 503 with Retry-After beyond",
     "queue_bytes": "most bytes that wait for one worker; 503 with Retry-After beyond",
-    "queue_seconds": "longest time a request waits for its turn",
+    "queue_seconds": "longest time a request waits for its turn; 503 with Retry-After beyond",
+    "quarantine_seconds": "how long an input is refused that ended its model's process; 422 meanwhile",
+    "trials": "most requests that wait to be computed in a process of their own; 503 with Retry-After beyond",
     "connect_seconds": "longest time the gateway tries to reach a worker",
 }
 

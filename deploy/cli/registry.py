@@ -18,7 +18,13 @@ from deploy.cli.options import DEFAULT_HOME, AsJson, Home, Model, OptionalModel,
 def register(
     model: Model,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="SavedModel directory, .keras or .tflite file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="SavedModel or MLflow model directory, .keras or .tflite file, on this machine or at s3://, gs://, "
+            "az://; or models:/NAME/3, models:/NAME@ALIAS, runs:/ID/PATH of MLflow.",
+            show_default=False,
+        ),
     ],
     *,
     samples: Annotated[
@@ -27,14 +33,38 @@ def register(
     lineage: Annotated[
         Path | None, typer.Option(metavar="F", help="JSON: training_run, dataset, dataset_digest, parameters, ...")
     ] = None,
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="JSON: how a JPEG or PNG becomes the input; see docs/images.md."),
+    ] = None,
+    reduced_precision: Annotated[
+        bool,
+        typer.Option(
+            "--allow-reduced-precision",
+            help="Also try 8- and 16-bit plans; one serves when it is faster and close enough.",
+        ),
+    ] = False,
+    mlflow_uri: Annotated[
+        str | None,
+        typer.Option("--mlflow-uri", metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI says which."),
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Check, convert and time a model; keep it as a version.
+    """Fetch, check, convert and time a model; keep it as a version.
 
     Needs no gateway. The next number of NAME is given once everything is verified and safely on the disk."""
     with connect.home(connect.Target(home)) as local, _progress(quiet=as_json) as tell:
-        made, manifest = local.register(model, source, samples=samples, lineage=lineage, progress=tell)
+        made, manifest = local.register(
+            model,
+            source,
+            samples=samples,
+            lineage=lineage,
+            preprocessing=preprocessing,
+            reduced_precision=reduced_precision,
+            mlflow_uri=mlflow_uri,
+            progress=tell,
+        )
     render.answer(made, as_json, lambda version: reports.registered(version, manifest))
 
 
@@ -45,12 +75,24 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, str], None]]:
     if quiet:
         yield lambda _stage, _detail: None
     elif not screen.is_terminal:
-        yield lambda stage, detail: render.line(f"{stage}: {detail}" if detail else stage)
+        yield _once_a_stage()
     else:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=screen, transient=True) as bar:
             task = bar.add_task("starting")
             yield lambda stage, detail: bar.update(task, description=f"{stage}: {detail}" if detail else stage)
+
+
+def _once_a_stage() -> Callable[[str, str], None]:
+    """A log wants to know that fetching began, not how much of it is done."""
+    begun: set[str] = set()
+
+    def tell(stage: str, detail: str) -> None:
+        if stage not in begun:
+            begun.add(stage)
+            render.line(f"{stage}: {detail}" if detail else stage)
+
+    return tell
 
 
 def models(

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from contracts.package import Manifest, PlanReport
+from contracts.preprocessing import to_json
 from deploy.answers import Event, History, Models, Version, Versions
 from deploy.cli import render
 
@@ -47,6 +48,7 @@ def versions(seen: Versions, manifests: Mapping[int, Manifest]) -> Iterable[Rend
         yield f"  registered: {render.when(v.get('registered_at'))} from {v.get('source')}"
         yield from lineage(v.get("lineage") or {})
         if v["version"] in manifests:
+            yield from (f"  {key}: {value}" for key, value in _reduced(manifests[v["version"]]).items())
             yield plans(manifests[v["version"]])
 
 
@@ -59,6 +61,7 @@ def version(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
         "registered": render.when(seen.get("registered_at")),
         "role": " ".join(filter(None, [seen.get("role") or "not deployed", seen.get("color")])),
         "plan": f"{seen['plan']}, {render.duration(seen.get('seconds_per_row'))} per row",
+        **_reduced(manifest),
         "batch sizes": ", ".join(map(str, manifest.buckets)),
         "prepared with": ", ".join(f"{k} {v}" for k, v in sorted(manifest.prepared_with.items())) or "-",
         "files": f"{len(manifest.files)}, {sum(f.size for f in manifest.files) / 1024:,.0f} KiB together",
@@ -69,8 +72,12 @@ def version(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
         yield f"  signature {signature.name}{'' if signature.batched else ' (rows are not joined into batches)'}"
         yield from (f"    takes {spec.name}: {spec}" for spec in signature.inputs)
         yield from (f"    gives {spec.name}: {spec}" for spec in signature.outputs)
+    if manifest.preprocessing is not None:
+        yield f"  pictures: {_pairs(to_json(manifest.preprocessing))}"
     yield plans(manifest)
-    yield from (f"  {plan.name}, {plan.status}: {plan.reason}" for plan in manifest.plans)
+    for plan in _ordered(manifest):
+        yield f"  {plan.name}, {plan.status}: {plan.reason}"
+        yield from (f"    {words}" for words in _measured(plan))
     yield speeds(manifest)
 
 
@@ -79,6 +86,7 @@ def registered(seen: Version, manifest: Manifest) -> Iterable[RenderableType]:
     yield f"{seen['model']} version {seen['version']} is registered, digest {render.digest(seen['digest'])}"
     chosen = manifest.plan_report(manifest.plan)
     yield f"  plan {chosen.name}: {chosen.reason}"
+    yield from (f"  {key}: {value}" for key, value in _reduced(manifest).items())
     yield plans(manifest)
     yield f"  serve it:  teal deploy {seen['model']} {seen['version']}"
 
@@ -112,6 +120,41 @@ def speeds(manifest: Manifest) -> RenderableType:
             for size in _sizes(ordered)
         ],
     )
+
+
+def _reduced(manifest: Manifest) -> dict[str, str]:
+    """That the chosen plan gives up precision, and what that costs; nothing for one that does not."""
+    plan = next((p for p in manifest.plans if p.name == manifest.plan), None)
+    if plan is None or plan.precision is None:
+        return {}
+    rows = f" in {plan.rows_checked} rows" if plan.rows_checked is not None else ""
+    return {
+        "precision": f"reduced to {plan.precision}: off by up to {_share(plan.max_rel_error)} of the largest value, "
+        f"{_number(plan.argmax_flips)} argmax flips{rows}"
+    }
+
+
+def _measured(plan: PlanReport) -> Iterable[str]:
+    """The numbers behind a plan's status: what was allowed, what was found, and what more threads would bring."""
+    if plan.rows_checked is not None:
+        yield (
+            f"found: off by up to {_share(plan.max_rel_error)} of the largest value, {_number(plan.argmax_flips)} "
+            f"argmax flips, {plan.rows_checked} rows compared"
+        )
+    for dtype, (of_largest, of_value) in sorted(plan.tolerance.items()):
+        yield f"allowed for {dtype}: {of_largest:g} of the output's largest value and {of_value:g} of the value itself"
+    if plan.threads is not None:
+        kept = f"threads kept: {plan.threads}"
+        tried = (
+            f"with {count}: {render.duration(seconds.get('1'))} for one row, "
+            f"{render.duration(seconds[max(seconds, key=int)])} for {max(seconds, key=int)}"
+            for count, seconds in sorted(plan.seconds_by_threads.items(), key=lambda item: int(item[0]))
+        )
+        yield "; ".join((kept, *tried))
+
+
+def _share(value: float | None) -> str:
+    return "?" if value is None else f"{value:.2%}"
 
 
 def _ordered(manifest: Manifest) -> list[PlanReport]:

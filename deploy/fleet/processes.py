@@ -75,6 +75,7 @@ class ProcessFleet:
             token=fleet_token(home),
             sockets=sockets.absolute(),
             logs=logs.absolute(),
+            quarantine=home.absolute() / "run" / "quarantine",
             ledger=ledger,
             clock=clock or SystemClock(),
             random=random or Random(),  # noqa: S311 - jitter is not a secret

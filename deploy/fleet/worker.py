@@ -30,6 +30,7 @@ class Workshop:
     token: str
     sockets: Path
     logs: Path
+    quarantine: Path
     ledger: ProcessLedger
     clock: Clock
     random: Random
@@ -125,7 +126,10 @@ class Worker:
             digest=placement.digest,
             socket=self.socket,
             threads=placement.threads,
+            replicas=placement.share,
             drain_seconds=self._shop.settings.drain_seconds,
+            # By digest: what killed this version may be harmless to the next, and colors and restarts change nothing.
+            quarantine=str(self._shop.quarantine / placement.digest),
         )
 
     def _gone(self) -> None:

@@ -22,7 +22,7 @@ from deploy.rollout.events import Verb
 from deploy.store.store import HISTORY_MAX
 
 _READ = responses(400, 404, 500)
-_COMMAND = responses(400, 404, 409, 413, 500, 503, 504)
+_COMMAND = responses(400, 404, 409, 413, 415, 500, 503)
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -91,7 +91,9 @@ def _commanding(api: APIRouter, parts: Parts) -> None:
     async def deploy(name: str, body: shapes.DeployBody | None = None) -> Any:
         """Make a version the candidate, or live when nothing is; answers once it is warm and routed."""
         said = body or shapes.DeployBody()
-        done = await parts.commands.deploy(name, said.version, said.strategy, said.replicas, _operator(said))
+        done = await parts.commands.deploy(
+            name, said.version, said.strategy, said.replicas, _operator(said), threads=said.threads
+        )
         return _status(parts, done)
 
     @api.post("/models/{name}/weight", response_model=shapes.Status, responses=_COMMAND, tags=["command"])
@@ -126,12 +128,12 @@ def _commanding(api: APIRouter, parts: Parts) -> None:
         return {"model": name, "version": version, "deleted": True}
 
     @api.put("/models/{name}/labels/{label}", response_model=shapes.Labels, responses=_COMMAND, tags=["command"])
-    async def set_label(name: str, label: str, body: shapes.LabelBody) -> Any:
+    async def set_label(name: str, label: shapes.Label, body: shapes.LabelBody) -> Any:
         """Point a label at a version; it routes while that version is deployed."""
         return await _label(parts, name, label, body.version, body.actor)
 
     @api.delete("/models/{name}/labels/{label}", response_model=shapes.Labels, responses=_COMMAND, tags=["command"])
-    async def remove_label(name: str, label: str, actor: str = "unknown") -> Any:
+    async def remove_label(name: str, label: shapes.Label, actor: str = "unknown") -> Any:
         """Forget a label."""
         return await _label(parts, name, label, None, actor[:1000])
 

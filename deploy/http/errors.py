@@ -54,7 +54,6 @@ _DESCRIPTIONS: Mapping[int, str] = {
     415: "The body is not JSON.",
     500: "A fault of Teal; the log has more.",
     503: "Recorded and not yet in force, or not possible now; the sentence says why.",
-    504: "Envoy did not answer in time; what was recorded is tried on.",
 }
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contracts.errors import InvalidInput, TooLarge
+from contracts.errors import InvalidInput, TooLarge, UnsupportedMedia
 from deploy.http.errors import answer
 
 BODY_MAX = 64 * 1024  # bytes; a command is a handful of fields
@@ -34,6 +34,10 @@ class Guard:
         if body is None:
             said = f"the body is larger than {BODY_MAX} bytes; no command is"
             await answer(413, said, TooLarge.code)(scope, receive, send)
+            return
+        if any(message.get("body") for message in body) and not _says_json(scope):
+            said = "the body's content-type does not say that it is JSON: send content-type: application/json"
+            await answer(415, said, UnsupportedMedia.code)(scope, receive, send)
             return
         await self._app(scope, _replayed(body, receive), send)
 
@@ -66,6 +70,11 @@ class Guard:
             return ip_address(host).is_loopback
         except ValueError:
             return False
+
+
+def _says_json(scope: Scope) -> bool:
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    return kind.split(b";")[0].strip().lower() == b"application/json"
 
 
 async def _bounded_body(scope: Scope, receive: Receive) -> list[Message] | None:

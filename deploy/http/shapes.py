@@ -5,16 +5,30 @@ The values are made by deploy.views; the shapes are those of docs/architecture.m
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 
-from contracts.names import MAX_VERSION, Color, Role
+from contracts.names import LABEL_NAME, MAX_VERSION, RESERVED_LABELS, Color, Role
 from deploy.ports import WorkerState
 from deploy.rollout.deployment import State
-from deploy.rollout.events import MAX_REPLICAS
+from deploy.rollout.events import MAX_REPLICAS, MAX_THREADS
 from deploy.rollout.plan import Strategy
 
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION, description="Number of a registered version.")]
+Label = Annotated[
+    str,
+    Path(
+        description="Letters, digits, '_' or '-', starting with a letter or '_'; not live, candidate, blue or green.",
+        # For the reader only: api.py refuses with a sentence.
+        json_schema_extra={"pattern": f"^(?!({'|'.join(sorted(RESERVED_LABELS))})$){LABEL_NAME.pattern}$"},
+    ),
+]
 Words = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True)]
+
+
+_PERCENT_NUMBER: JsonDict = {"type": "number", "minimum": 0, "maximum": 100, "multipleOf": 0.01}
+_PERCENT_TEXT: JsonDict = {"type": "string", "pattern": r"^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)$"}
 
 
 class _Body(BaseModel):
@@ -23,6 +37,15 @@ class _Body(BaseModel):
 
     actor: Words = Field(default="unknown", description="Who gives the command; kept in the history.")
     reason: Words = Field(default="", description="Why; kept in the history.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, value: Any) -> Any:
+        """JSON has one kind of number: 3.0 is 3, also where a program writes it so."""
+        if not isinstance(value, dict):
+            return value
+        whole = {name: int(item) for name, item in value.items() if isinstance(item, float) and item.is_integer()}
+        return value | whole
 
 
 class CommandBody(_Body):
@@ -37,10 +60,16 @@ class DeployBody(CommandBody):
     version: VersionNumber | None = Field(default=None, description="Default: the newest that is not live.")
     strategy: Annotated[Strategy, Field(strict=False)] | None = None
     replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
+    threads: int | None = Field(
+        default=None, ge=0, le=MAX_THREADS, description="Threads inside one run; 0: each worker chooses."
+    )
 
 
 class WeightBody(CommandBody):
-    percent: int | float | str = Field(description="The candidate's share, 0 to 100 in steps of 0.01.")
+    percent: int | float | str = Field(
+        description="The candidate's share, 0 to 100 in steps of 0.01.",
+        json_schema_extra={"anyOf": [_PERCENT_NUMBER, _PERCENT_TEXT]},
+    )
 
 
 class DrainBody(_Body):
@@ -65,6 +94,7 @@ class Place(BaseModel):
     weight: float = Field(description="Per cent of the model's traffic that is wanted here.")
     digest: str
     replicas: int
+    threads: int = Field(description="Threads inside one run; 0: each worker chooses by what was measured.")
     ready: int
     workers: list[Worker]
 

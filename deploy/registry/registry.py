@@ -5,21 +5,22 @@ its place safely is staging.py, how it is made preparation.py, what is remembere
 """
 
 import errno
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from contracts.clock import Clock, SystemClock
-from contracts.errors import InvalidInput, NotFound, Unavailable
+from contracts.errors import Unavailable
+from contracts.fetch import FetchSpec, is_elsewhere
 from contracts.names import check_model_name
-from contracts.package import Manifest, PlanReport, lineage_from_json, lineage_to_json, read_manifest, verify
+from contracts.package import Manifest, PlanReport, lineage_to_json, read_manifest, verify
 from contracts.prepare import PrepareSpec
 from deploy.failpoints import reach
 from deploy.home import Home
-from deploy.registry.preparation import Prepared, PrepareLimits, Progress, prepare
+from deploy.registry.preparation import Fetched, Prepared, Steps
+from deploy.registry.sources import Sources, called_by_its_address
 from deploy.registry.staging import (
     Staging,
     collect,
@@ -29,6 +30,7 @@ from deploy.registry.staging import (
     staging,
     take_off_shelf,
 )
+from deploy.registry.step import Progress
 from deploy.store.records import Event, Version
 from deploy.store.store import Store
 
@@ -48,14 +50,12 @@ class Registry:
         store: Store,
         *,
         clock: Clock | None = None,
-        limits: PrepareLimits | None = None,
-        argv: Callable[[PrepareSpec], Sequence[str]] = PrepareSpec.argv,
+        steps: Steps | None = None,
     ) -> None:
         self._home = home
         self._store = store
         self._clock = clock or SystemClock()
-        self._limits = limits or PrepareLimits()
-        self._argv = argv
+        self._steps = steps or Steps()
 
     def register(
         self,
@@ -64,21 +64,30 @@ class Registry:
         *,
         samples: Path | None = None,
         lineage: Path | None = None,
+        preprocessing: Path | None = None,
+        reduced_precision: bool = False,
+        mlflow_uri: str | None = None,
         actor: str = "unknown",
         progress: Progress = _silent,
     ) -> Version:
-        """Prepare `source`, keep the package, give it the next version number of `name`.
+        """Fetch `source` if it is elsewhere, prepare it, keep the package, give it the next version number of `name`.
 
         A kill at any moment leaves no version or a whole one. Raises InvalidInput for a bad name, lineage or model,
-        NotFound for a source that is not there, Unavailable when the disk is full or the time is over."""
+        NotFound for a source that is not there, Unavailable when the disk is full, the time is over, or the place of
+        the source does not answer."""
         check_model_name(name)
-        spec_of = _Sources(source, samples, lineage)
-        spec_of.check()
+        asked = Sources(source, samples, lineage, preprocessing, reduced_precision=reduced_precision)
+        asked.check()
+        self.collect_garbage()  # what a killed registration left may fill the very disk this one needs
         with disk_full_is_said(self._home.packages), staging(self._home) as place:
             reach("register.staging_made")
-            made = self._prepare(spec_of.spec(place), place, name, progress)
+            fetched = self._fetch(FetchSpec(asked.source, str(place.fetched), mlflow_uri), place, name, progress)
+            reach("register.fetched")
+            with called_by_its_address(fetched, progress) as tell:
+                made = self._prepare(asked.spec(place, fetched), place, name, tell)
             manifest = self._seal(place, made, progress)
-            return self._publish(place, made, manifest, name=name, source=spec_of.place, actor=actor)
+            origin = fetched.source if fetched is not None else made.source or asked.source
+            return self._publish(place, made, manifest, name=name, source=origin, actor=actor)
 
     def delete(self, name: str, version: int, *, actor: str = "unknown") -> Version:
         """Forget a version and remove its package when no other version shares it. Raises NotFound, and Conflict while
@@ -122,11 +131,20 @@ class Registry:
             self._store.version(name, 1)
         return events
 
+    def _fetch(self, spec: FetchSpec, place: Staging, name: str, progress: Progress) -> Fetched | None:
+        """None for a source that is on this machine already."""
+        if not is_elsewhere(spec.source):
+            return None
+        return self._steps.fetch(spec, inherit=place.lock, log_path=self._log_path(name, place), progress=progress)
+
     def _prepare(self, spec: PrepareSpec, place: Staging, name: str, progress: Progress) -> Prepared:
-        log_path = self._home.logs / f"prepare-{name}-{place.root.name[:8]}.log"
-        made = prepare(self._argv(spec), inherit=place.lock, log_path=log_path, limits=self._limits, progress=progress)
+        log_path = self._log_path(name, place)
+        made = self._steps.prepare(spec, inherit=place.lock, log_path=log_path, progress=progress)
         reach("register.prepared")
         return made
+
+    def _log_path(self, name: str, place: Staging) -> Path:
+        return self._home.logs / f"prepare-{name}-{place.root.name[:8]}.log"
 
     def _seal(self, place: Staging, made: Prepared, progress: Progress) -> Manifest:
         """Trust nothing that a model's process wrote until every byte is checked and on the disk."""
@@ -157,44 +175,6 @@ class Registry:
         reach("register.committed")
         log.info("model %s: version %d registered, package %s", name, version.version, made.digest[:12])
         return version
-
-
-class _Sources:
-    """What the user named, made absolute and looked at before anything is started."""
-
-    def __init__(self, source: Path | str, samples: Path | None, lineage: Path | None) -> None:
-        text = str(source)
-        if "://" in text and not text.startswith("file://"):
-            raise InvalidInput(
-                f"source {text[:200]!r} is not supported: expected a SavedModel directory, a .keras or a .tflite file "
-                "on this machine"
-            )
-        self._source = Path(text.removeprefix("file://")).expanduser().absolute()
-        self._samples = None if samples is None else samples.expanduser().absolute()
-        self._lineage = None if lineage is None else lineage.expanduser().absolute()
-
-    @property
-    def place(self) -> str:
-        """What is kept as the version's source: still right when it is read from another directory."""
-        return str(self._source)
-
-    def check(self) -> None:
-        for what, path in (("source", self._source), ("samples", self._samples), ("lineage", self._lineage)):
-            if path is not None and not path.exists():
-                raise NotFound(f"{what} {path} does not exist")
-        if self._lineage is not None:
-            try:
-                lineage_from_json(json.loads(self._lineage.read_bytes()))
-            except ValueError as error:
-                raise InvalidInput(f"lineage {self._lineage} is not readable JSON: {error}") from error
-
-    def spec(self, place: Staging) -> PrepareSpec:
-        return PrepareSpec(
-            source=str(self._source),
-            output=str(place.package),
-            samples=None if self._samples is None else str(self._samples),
-            lineage=None if self._lineage is None else str(self._lineage),
-        )
 
 
 def best_seconds_per_row(report: PlanReport) -> float | None:

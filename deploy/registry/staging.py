@@ -25,11 +25,13 @@ _LOCK = "lock"
 
 @dataclass(frozen=True)
 class Staging:
-    """One directory to work in. `package` is the empty directory for the package; `lock` is the open descriptor that
-    keeps collectors away, to be inherited by the process that fills it."""
+    """One directory to work in. `package` is the empty directory for the package, `fetched` the one for a source from
+    elsewhere; `lock` is the open descriptor that keeps collectors away, to be inherited by the processes that fill
+    them."""
 
     root: Path
     package: Path
+    fetched: Path
     lock: int
 
 
@@ -38,11 +40,12 @@ def staging(home: Home) -> Iterator[Staging]:
     """A fresh staging directory, removed in every case that lets this process live on."""
     with shelves_locked(home):  # a collector never sees the directory before its lock is held
         root = home.staging / uuid.uuid4().hex
-        (root / "package").mkdir(mode=0o700, parents=True)
+        for part in ("package", "fetched"):
+            (root / part).mkdir(mode=0o700, parents=True)
         lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        yield Staging(root, root / "package", lock)
+        yield Staging(root, root / "package", root / "fetched", lock)
     finally:
         shutil.rmtree(root, ignore_errors=True)  # a remainder is collected at the next start
         os.close(lock)

@@ -59,12 +59,14 @@ SENTENCES: Mapping[State, str] = {
 
 @dataclass(frozen=True)
 class Place:
-    """A deployed version: which one, where, and with how many workers."""
+    """A deployed version: which one, where, with how many workers, and how many threads each computes with; 0 leaves
+    these to the worker, which knows what was measured."""
 
     version: int
     color: Color
     digest: str
     replicas: int
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -210,10 +212,11 @@ def _place_to_json(place: Place | None) -> dict[str, Any] | None:
         "color": place.color.value,
         "digest": place.digest,
         "replicas": place.replicas,
+        "threads": place.threads,
     }
 
 
 def _place_from_json(value: Mapping[str, Any] | None) -> Place | None:
     if value is None:
         return None
-    return Place(value["version"], Color(value["color"]), value["digest"], value["replicas"])
+    return Place(value["version"], Color(value["color"]), value["digest"], value["replicas"], value.get("threads", 0))

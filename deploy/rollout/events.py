@@ -14,6 +14,7 @@ from deploy.ports import WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place
 from deploy.rollout.plan import Plan, Strategy
 
+MAX_THREADS = 1024  # of one worker; more than any machine has cores
 MAX_REPLICAS = 64  # of one version on one machine; a typing mistake must not start thousands of processes
 
 
@@ -35,16 +36,21 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True)
 class Deploy:
-    """Make `version` the candidate, or live when nothing is. None leaves strategy, replicas and plan to the rules."""
+    """Make `version` the candidate, or live when nothing is. None leaves a choice to the rules."""
 
     verb: ClassVar[Verb] = Verb.DEPLOY
     version: int
     digest: str
     strategy: Strategy | None = None
     replicas: int | None = None
+    threads: int | None = None
     plan: Plan | None = None
 
     def __post_init__(self) -> None:
+        if self.threads is not None and not 0 <= self.threads <= MAX_THREADS:
+            raise InvalidInput(
+                f"threads {self.threads} is out of range: expected 0 (the worker chooses) to {MAX_THREADS}"
+            )
         if self.replicas is not None and not 1 <= self.replicas <= MAX_REPLICAS:
             raise InvalidInput(f"replicas {self.replicas} is out of range: expected 1 to {MAX_REPLICAS}")
 

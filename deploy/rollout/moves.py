@@ -35,7 +35,7 @@ Rule = Callable[[Deployment, Order, float], Decision]
 def deploy_first(d: Deployment, order: Order, now: float) -> Decision:
     check_revision(d, order)
     command = _deploy(order)
-    place = Place(command.version, Color.BLUE, command.digest, command.replicas or 1)
+    place = Place(command.version, Color.BLUE, command.digest, command.replicas or 1, command.threads or 0)
     return _start_warming(
         d, order, now, place, f"version {place.version} is warming in {place.color}; it goes live when ready"
     )
@@ -48,8 +48,9 @@ def deploy_next(d: Deployment, order: Order, now: float) -> Decision:
     check_revision(d, order)
     # It may have to take all traffic on promotion, so it starts as wide as the live version is.
     replicas = command.replicas or live.replicas
+    threads = live.threads if command.threads is None else command.threads
     kept = d.previous if d.previous is not None and d.previous.version == command.version else None
-    place = Place(command.version, live.color.other, command.digest, replicas)
+    place = Place(command.version, live.color.other, command.digest, replicas, threads)
     reason = f"version {place.version} is warming in {place.color} beside live version {live.version}"
     if d.previous is not None and kept is None:
         reason += f"; version {d.previous.version} gave up that place and can no longer be returned to at once"
@@ -70,6 +71,7 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
         )
     if d.state is State.CANARY and d.trial is None and command.strategy is Strategy.DIRECT:
         return promote(d, order, now)
+    _check_threads(d, command, candidate)
     wider = scaled(candidate, command.replicas or candidate.replicas)
     strategy = command.strategy or d.strategy
     plan = command.plan or (d.plan if strategy is d.strategy else DEFAULTS.get(strategy))
@@ -118,6 +120,7 @@ def start(d: Deployment, plan: Plan, now: float, because: str = "") -> Decision:
 
 def _scale_live(d: Deployment, order: Order, now: float) -> Decision:
     command, live = _deploy(order), _live(d)
+    _check_threads(d, command, live)
     if command.replicas is None or command.replicas == live.replicas:
         raise Conflict(
             f"model {d.model}: version {live.version} is already live with {live.replicas} workers; "
@@ -127,6 +130,16 @@ def _scale_live(d: Deployment, order: Order, now: float) -> Decision:
     return move(
         d, now, "deploy", with_reason(reason, order), live.version, since=d.since, live=scaled(live, command.replicas)
     )
+
+
+def _check_threads(d: Deployment, command: Deploy, place: Place) -> None:
+    """A worker keeps its threads for life, and replacing all workers of a version at once would be an outage."""
+    if command.threads is not None and command.threads != place.threads:
+        said = f"{place.threads} threads" if place.threads else "threads chosen by its workers"
+        raise Conflict(
+            f"model {d.model}: version {place.version} is deployed with {said}, which cannot change while it serves; "
+            "drain it first, or deploy another version with other threads"
+        )
 
 
 def _start_warming(d: Deployment, order: Order, now: float, place: Place, reason: str) -> Decision:

@@ -2,8 +2,8 @@
 
 import os
 import subprocess
+import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +38,22 @@ def mlserver(venv: Path, model: Path, port: int, grpc_port: int, metrics_port: i
 
 
 @contextmanager
+def pytriton(venv: Path, model: Path, port: int, grpc_port: int, metrics_port: int, *, batching: bool) -> Iterator[str]:
+    """Triton with the LiteRT file at `model` as `digits`, its dynamic batcher on or off; yields its base URL."""
+    script = str(ROOT / "loadtests" / "peers" / "pytriton" / "serve.py")
+    ports = [str(port), str(grpc_port), str(metrics_port)]
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="pytriton-") as folder:  # it unpacks the whole server there
+        command = [str(venv / "bin" / "python"), script, str(model), f"{folder}/workspace", *ports]
+        environment = {"PATH": os.environ["PATH"], "HOME": folder}
+        mode = "batching" if batching else "alone"
+        with serving([*command, mode], f"{url}/v2/models/digits/ready", environment):
+            yield url
+
+
+@contextmanager
 def serving(command: list[str], ready: str, environment: dict[str, str] | None = None) -> Iterator[None]:
-    """Run a server until the block ends; wait first until `ready` answers with anything but a server error."""
+    """Run a server until the block ends; wait first until `ready` answers well."""
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(process, ready)
@@ -61,10 +75,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
         try:
             urllib.request.urlopen(url, timeout=2).close()  # noqa: S310
             return
-        except urllib.error.HTTPError as answer:
-            if answer.code < 500:
-                return
-        except OSError:
+        except OSError:  # nobody there yet, or an answer that says not yet
             pass
         time.sleep(0.1)
     raise RuntimeError(f"nothing answered at {url} within {START_SECONDS} s")

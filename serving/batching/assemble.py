@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from contracts.errors import Internal
-from serving.engine.base import Array, Tensors
+from contracts.signature import Signature
+from serving.engine.base import NUMPY_DTYPES, Array, Tensors
 
 
 def join(parts: Sequence[Tensors]) -> dict[str, Array]:
@@ -15,18 +16,36 @@ def join(parts: Sequence[Tensors]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def check_rows(outputs: Tensors, rows: int) -> None:
-    """Raise Internal when an output does not have exactly one row for each row that went in: then nobody can know
-    whose row is whose, and no caller may get any."""
-    for name, array in outputs.items():
-        if array.ndim == 0 or len(array) != rows:
-            got = "no rows at all" if array.ndim == 0 else f"{len(array)} rows"
-            raise Internal(f"the model answered {rows} rows with {got} of output {name!r}")
+class WrongOutputs(Internal):
+    """The model answered with something that its signature rules out: nobody can know what is whose."""
+
+
+class Promise:
+    """What a signature says about the outputs of each of its runs."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._batched = signature.batched
+        self._dtypes = {spec.name: NUMPY_DTYPES.get(spec.dtype) for spec in signature.outputs}
+
+    def check(self, outputs: Tensors, rows: int) -> None:
+        """Raise WrongOutputs unless these are the promised outputs, of the promised dtypes, and of a batched
+        signature with exactly one row for each of the `rows` that went in."""
+        if len(outputs) != len(self._dtypes):
+            raise WrongOutputs(f"the model answered {len(outputs)} outputs, its signature names {len(self._dtypes)}")
+        for name, array in outputs.items():
+            dtype = self._dtypes.get(name)
+            if array.dtype is not dtype and dtype is not None and array.dtype != dtype:
+                raise WrongOutputs(f"the model answered output {name!r} as {array.dtype}, its signature says {dtype}")
+            if not self._batched:
+                continue
+            if array.ndim == 0 or len(array) != rows:
+                got = "no rows at all" if array.ndim == 0 else f"{len(array)} rows"
+                raise WrongOutputs(f"the model answered {rows} rows with {got} of output {name!r}")
 
 
 def cut(outputs: dict[str, Array], rows: Sequence[int]) -> list[dict[str, Array]]:
     """The answers of one run, caller by caller. `rows` are the callers' row counts in the order they were joined;
-    `check_rows` has passed."""
+    `Promise.check` has passed."""
     if len(rows) == 1:
         return [outputs]
     pieces: list[dict[str, Array]] = []

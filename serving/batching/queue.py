@@ -1,8 +1,11 @@
-"""The rows that wait, oldest first, in lines of what may share a batch. Bounded by whoever puts them in."""
+"""The rows that wait, by priority and then oldest first, in lines of what may share a batch. Bounded by whoever puts
+them in."""
 
+from bisect import bisect
 from collections import deque
 
-from serving.batching.policy import CostCurve, batch_rows
+from serving.batching.curve import CostCurve
+from serving.batching.policy import batch_rows
 from serving.batching.tickets import Part, Ticket
 
 
@@ -15,7 +18,11 @@ class Queue:
         self._lines: dict[tuple[object, ...], deque[Part]] = {}
 
     def put(self, part: Part) -> None:
-        self._lines.setdefault(part.key, deque()).append(part)
+        line = self._lines.setdefault(part.key, deque())
+        if not line or line[-1].turn < part.turn:
+            line.append(part)
+        else:  # more urgent than some who came before
+            line.insert(bisect(line, part.turn, key=lambda waiting: waiting.turn), part)
 
     def admit(self, ticket: Ticket) -> None:
         """Count a ticket whose parts were put in."""
@@ -30,7 +37,7 @@ class Queue:
             self.size -= ticket.size
             ticket.started = True
 
-    def oldest(self) -> Part | None:
+    def first(self) -> Part | None:
         """The part whose turn it is, or None when nobody waits."""
         head: Part | None = None
         for key in list(self._lines):
@@ -39,17 +46,23 @@ class Queue:
                 line.popleft()
             if not line:
                 del self._lines[key]
-            elif head is None or line[0].sequence < head.sequence:
+            elif head is None or line[0].turn < head.turn:
                 head = line[0]
         return head
 
-    def take(self, head: Part, curve: CostCurve) -> list[Part]:
-        """Remove and return the parts of the next run: `head` and those of its line that go with it."""
+    @property
+    def lines(self) -> int:
+        """How many kinds of rows wait that cannot share a run."""
+        return len(self._lines)
+
+    def take(self, head: Part, curve: CostCurve, company: int, load: float) -> list[Part]:
+        """Remove and return the parts of the next run: `head`, and those of its line that go with it up to `company`
+        rows in all; `load` as batch_rows has it."""
         line = self._lines[head.key]
         parts: list[Part] = []
         total = 0
-        limit = curve.buckets[-1] if head.signature.batched else head.rows
-        while line and total + line[0].rows <= limit:
+        limit = min(curve.buckets[-1], company) if head.signature.batched else head.rows
+        while line and (not parts or total + line[0].rows <= limit):
             part = line.popleft()
             if not part.ticket.future.done():
                 parts.append(part)
@@ -57,7 +70,7 @@ class Queue:
             if total == limit:
                 break
         if head.signature.batched:
-            wanted = batch_rows(curve, total)
+            wanted = batch_rows(curve, total, load)
             while len(parts) > 1 and total > wanted:
                 total -= parts[-1].rows
                 line.appendleft(parts.pop())

@@ -17,16 +17,24 @@ Outputs = dict[str, Array]
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One waiting caller. `queued` counts the rows that still stand in the queue, `size` is the bytes of all inputs,
-    `missing` the parts without outputs; `started` says that the first part has left the queue."""
+    `missing` the parts without outputs, `mark` names the inputs; `started` says that the first part has left the queue,
+    which has to happen before `start_by`."""
 
     future: "asyncio.Future[Outputs]"
     arrived: float
+    start_by: float
     deadline: float
     missing: int
     queued: int
     size: int
+    mark: int
     started: bool = False
     answers: dict[int, Outputs] = field(default_factory=dict)
+
+    @property
+    def due(self) -> float:
+        """When this caller has to be told something."""
+        return self.deadline if self.started else self.start_by
 
     def answer(self, index: int, outputs: Outputs) -> None:
         """Take the outputs of one part; with the last one the caller is answered. A caller who left gets nothing."""
@@ -46,12 +54,12 @@ class Ticket:
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """Rows of one ticket that are computed in one run. Parts with equal `key` may share a batch; `sequence` is the
-    order of arrival over all lines."""
+    """Rows of one ticket that are computed in one run. Parts with equal `key` may share a batch; `turn` is the caller's
+    priority, then the order of arrival over all lines: the smaller goes first."""
 
     ticket: Ticket
     index: int
-    sequence: int
+    turn: tuple[int, int]
     signature: Signature
     key: tuple[object, ...]
     inputs: dict[str, Array]

@@ -20,6 +20,7 @@ from serving.engine.base import Array
 THRESHOLD = 32 * 1024  # bytes of body; below this orjson is as fast
 
 _V1_HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([^"\\]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
+_OPENING = re.compile(rb"[\[\s]+")
 _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 _BUFFER_TYPES = {"f": "d", "i": "i", "u": "u"}  # numpy kind → simdjson's word for float64, int64, uint64
 
@@ -39,6 +40,9 @@ def read_nested(text: bytes, column: Column) -> Array | None:
     """A nested JSON array of numbers → array with the column's dtype, its shape checked (InvalidInput)."""
     if column.dtype is None or column.dtype.kind not in _BUFFER_TYPES:
         return None
+    # Told by its first brackets, before any of it is read: as plain values it would cost thirty times its size.
+    if (opened := _OPENING.match(text)) is not None:
+        column.check_rank(opened[0].count(b"["))
     try:
         array = simdjson.Parser().parse(text)
         shape = _leading_shape(array)

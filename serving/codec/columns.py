@@ -85,6 +85,11 @@ class Column:
         if len(shape) != len(dims) or any(d is not None and d != n for d, n in zip(dims, shape, strict=True)):
             raise InvalidInput(f"{self.expected}, got shape {list(shape)}")
 
+    def check_rank(self, rank: int) -> None:
+        """Raise InvalidInput for a list nested as no shape of the model's is."""
+        if self._shape is not None and rank != len(self._shape):
+            raise InvalidInput(f"{self.expected}, got a list nested {rank} deep")
+
     def wrong_kind(self, flat: Sequence[Any], allowed: tuple[type, ...]) -> InvalidInput:
         i, bad = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
         if type(bad) is list:

@@ -16,28 +16,27 @@ _TWO_TO_64 = 1 << 64
 
 def serialize(features: Mapping[str, Feature]) -> bytes:
     """Integers must fit into 64 bits and floats into 32 (struct.error, OverflowError)."""
-    entries = [_field(1, _field(1, name.encode()) + _field(2, _feature(values))) for name, values in features.items()]
-    return _field(1, b"".join(entries))
+    entries = [field(1, field(1, name.encode()) + field(2, _feature(values))) for name, values in features.items()]
+    return field(1, b"".join(entries))
 
 
 def _feature(values: Feature) -> bytes:
     if not values:
         return b""
     if isinstance(values[0], bytes):
-        return _field(_BYTES, b"".join([_field(1, value) for value in values if isinstance(value, bytes)]))
+        return field(_BYTES, b"".join([field(1, value) for value in values if isinstance(value, bytes)]))
     if isinstance(values[0], float):
-        return _field(_FLOATS, _field(1, struct.pack(f"<{len(values)}f", *values)))
-    return _field(
-        _INTS, _field(1, b"".join([_varint(value % _TWO_TO_64) for value in values if isinstance(value, int)]))
-    )
+        return field(_FLOATS, field(1, struct.pack(f"<{len(values)}f", *values)))
+    return field(_INTS, field(1, b"".join([varint(value % _TWO_TO_64) for value in values if isinstance(value, int)])))
 
 
-def _field(number: int, payload: bytes) -> bytes:
-    """A field of wire type 2: its length and itself."""
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+def field(number: int, payload: bytes) -> bytes:
+    """A protobuf field of text, bytes or a message (wire type 2): its number, its length and itself."""
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A protobuf number of at least 0."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

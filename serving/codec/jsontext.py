@@ -57,12 +57,17 @@ def reject_repeated_keys(body: bytes, keys: tuple[bytes, ...]) -> None:
     """Raise InvalidInput when one of `keys` (quoted, as written) stands twice in one object of the body: which of the
     two was meant is anybody's guess. Costs a look-up per key unless something stands twice somewhere."""
     if any(body.count(key) > 1 for key in keys):
-        try:
-            _STRICT_DECODER.raw_decode(body.decode().lstrip(" \t\r\n"))
-        except RecursionError:
-            raise InvalidInput("body is nested too deeply") from None
-        except ValueError as error:
-            raise InvalidInput(f"body is not JSON: {error}") from None
+        reject_any_repeated_key(body)
+
+
+def reject_any_repeated_key(body: bytes) -> None:
+    """Raise InvalidInput when any key stands twice in one object. Reads the whole body, slowly."""
+    try:
+        _STRICT_DECODER.raw_decode(body.decode().lstrip(" \t\r\n"))
+    except RecursionError:
+        raise InvalidInput("body is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidInput(f"body is not JSON: {error}") from None
 
 
 def depth_exceeds(value: Any, limit: int) -> bool:

@@ -102,13 +102,20 @@ def decode_whole(column: Column, batched: bool, data: memoryview) -> Array:
     return decode(column, tuple([len(data) // known if dim is None else dim for dim in dims]), data)
 
 
+def elements(array: Array) -> Piece:
+    """The bytes of an array of numbers. In C order they are not copied."""
+    if array.dtype.kind == "V":  # bfloat16, which numpy does not lend as a buffer
+        return array.tobytes()
+    if array.dtype.byteorder == _SWAPPED:
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(array).data
+
+
 def encode(array: Array) -> tuple[Sequence[Piece], int]:
     """The bytes of a tensor in pieces ready for `b"".join`, and how many they are. Numbers in C order are not copied.
     Raises InvalidInput for an element longer than its length field can say."""
     if array.dtype.kind != "O":
-        if array.dtype.byteorder == _SWAPPED:
-            array = array.astype(array.dtype.newbyteorder("<"))
-        return (np.ascontiguousarray(array).data,), array.nbytes
+        return (elements(array),), array.nbytes
     items: list[bytes] = array.reshape(-1).tolist()
     lengths = list(map(len, items))
     if max(lengths, default=0) > _LONGEST:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, TooLarge
+from contracts.limits import LIMITS
 from contracts.signature import Signature
 from serving.codec.columns import Column, decode_b64, is_b64, quoted, row_count
 from serving.codec.example import Feature, serialize
@@ -42,12 +43,13 @@ class Examples(NamedTuple):
 
 def read(signature: Signature, method: Method, value: Mapping[str, Any]) -> Examples:
     """Raises InvalidInput for a signature of another method and for examples that are none."""
-    name = _examples_input(signature, method)
+    name = examples_input(signature, method)
     column = Column(signature.inputs[0], signature.batched)
     entries = value.get("examples")
     if type(entries) is not list or not entries:
         raise InvalidInput('"examples" must be a list with at least one object of features')
     context = _read_features("context", value["context"]) if "context" in value else {}
+    check_context(len(serialize(context)), len(entries))
     serialized = np.empty(len(entries), object)
     for i, entry in enumerate(entries):
         serialized[i] = serialize(context | _read_features(f"example {i}", entry))
@@ -56,7 +58,17 @@ def read(signature: Signature, method: Method, value: Mapping[str, Any]) -> Exam
     return Examples(signature, inputs, row_count(signature, inputs), method)
 
 
-def _examples_input(signature: Signature, method: Method) -> str:
+def check_context(size: int, examples: int) -> None:
+    """A context of `size` bytes costs that much for every example, so a small request could make a big one.
+    Raises TooLarge."""
+    if size * examples > LIMITS.binary_body:
+        raise TooLarge(
+            f"a context of {size} bytes for each of {examples} examples is over the limit of {LIMITS.binary_body} "
+            "bytes: send fewer examples at a time"
+        )
+
+
+def examples_input(signature: Signature, method: Method) -> str:
     """The name of the input that takes serialized examples."""
     wanted = f"tensorflow/serving/{method.value}"
     shown = f"signature {quoted(signature.name)}"
@@ -116,42 +128,47 @@ def write(examples: Examples, outputs: Mapping[str, Array]) -> bytes:
     model's outputs are not of that form."""
     count = len(next(iter(examples.inputs.values())))
     if examples.method is Method.REGRESS:
-        return b'{"results":[' + b",".join(_numbers("outputs", outputs["outputs"], count, 1)) + b"]}"
-    classes, scores = outputs.get("classes"), outputs.get("scores")
-    shape = (classes if classes is not None else outputs["scores"]).shape
-    width = shape[1] if len(shape) > 1 else 1
-    labels = _labels(classes, count, width) if classes is not None else [b'""'] * (count * width)
-    values = _numbers("scores", scores, count, width) if scores is not None else [b"0.0"] * (count * width)
+        return b'{"results":[' + b",".join(_json_numbers("outputs", regressed(outputs, count))) + b"]}"
+    classes, scores, width = classified(outputs, count)
+    labels = [dump(text) for text in texts("classes", classes)] if classes is not None else [b'""'] * (count * width)
+    values = _json_numbers("scores", scores) if scores is not None else [b"0.0"] * (count * width)
     pairs = [b"[" + label + b"," + value + b"]" for label, value in zip(labels, values, strict=True)]
     rows = [b"[" + b",".join(pairs[i * width : (i + 1) * width]) + b"]" for i in range(count)]
     return b'{"results":[' + b",".join(rows) + b"]}"
 
 
-def _labels(array: Array, count: int, width: int) -> Sequence[bytes]:
-    if array.dtype.kind != "O":
-        raise _wrong_output("classes", array, count, width)
-    _check_shape("classes", array, count, width)
-    return [dump(text) for text in texts("classes", array.reshape(-1))]
+def classified(outputs: Mapping[str, Array], count: int) -> tuple[Array | None, Array | None, int]:
+    """Labels and scores of `count` examples in row-major order, either of which a model may not have, and how many of
+    them each example has. Raises InvalidInput for outputs of another form."""
+    classes, scores = outputs.get("classes"), outputs.get("scores")
+    shape = (classes if classes is not None else outputs["scores"]).shape
+    width = shape[1] if len(shape) > 1 else 1
+    return (
+        _checked("classes", classes, count, width) if classes is not None else None,
+        _checked("scores", scores, count, width) if scores is not None else None,
+        width,
+    )
 
 
-def _numbers(name: str, array: Array, count: int, width: int) -> Sequence[bytes]:
-    """Each number as JSON text, in row-major order."""
-    if array.dtype.kind != "f":
-        raise _wrong_output(name, array, count, width)
-    _check_shape(name, array, count, width)
-    flat = array.reshape(-1)
+def regressed(outputs: Mapping[str, Array], count: int) -> Array:
+    """The number of each of `count` examples. Raises InvalidInput for outputs of another form."""
+    return _checked("outputs", outputs["outputs"], count, 1)
+
+
+def _checked(name: str, array: Array, count: int, width: int) -> Array:
+    """The output, flat."""
+    kind, dtype = ("O", "string") if name == "classes" else ("f", "float32")
+    if array.dtype.kind != kind or (array.shape != (count, width) and not (width == 1 and array.shape == (count,))):
+        got = "string" if array.dtype.kind == "O" else array.dtype.name
+        raise InvalidInput(
+            f"output {quoted(name)} is {got} {list(array.shape)}, not {dtype} [{count}, {width}]: use :predict"
+        )
+    return array.reshape(-1)
+
+
+def _json_numbers(name: str, flat: Array) -> Sequence[bytes]:
+    """Each number as JSON text."""
     if not flat.size:
         return []
     text, holds_null = dump_numbers(name, flat)
     return (with_tokens(text, flat) if holds_null else text)[1:-1].split(b",")
-
-
-def _check_shape(name: str, array: Array, count: int, width: int) -> None:
-    if array.shape != (count, width) and not (width == 1 and array.shape == (count,)):
-        raise _wrong_output(name, array, count, width)
-
-
-def _wrong_output(name: str, array: Array, count: int, width: int) -> InvalidInput:
-    dtype = "string" if array.dtype.kind == "O" else array.dtype.name
-    expected = f"{'string' if name == 'classes' else 'float32'} [{count}, {width}]"
-    return InvalidInput(f"output {quoted(name)} is {dtype} {list(array.shape)}, not {expected}: use :predict")

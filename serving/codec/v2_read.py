@@ -13,7 +13,7 @@ from contracts.limits import LIMITS
 from contracts.signature import Signature
 from serving.codec.bulk import THRESHOLD, parse_v2
 from serving.codec.columns import Column, quoted, row_count
-from serving.codec.jsontext import depth_exceeds, parse_strict
+from serving.codec.jsontext import depth_exceeds, parse_strict, reject_any_repeated_key
 from serving.codec.plain import only_numbers, read_shaped
 from serving.codec.raw import Blobs, decode, decode_whole
 from serving.codec.v2_words import DATATYPES, JSON_LENGTH, Infer, default_signature
@@ -40,6 +40,7 @@ class V2Codec:
             raise InvalidInput('expected a JSON object with "inputs"')
         if (inputs := self._read_plain(body, value)) is not None:
             return Infer(self.signature, inputs, row_count(self.signature, inputs), None, None)
+        _check_keys_once(body, value)
         return self._read_object(value, None)
 
     def read_binary(self, body: bytes, json_length: bytes) -> Infer:
@@ -61,6 +62,7 @@ class V2Codec:
         value = (parse_v2(text, self._columns) if length > THRESHOLD else None) or parse_strict(text)
         if type(value) is not dict:
             raise InvalidInput('expected a JSON object with "inputs"')
+        _check_keys_once(text, value)
         blobs = Blobs(memoryview(body)[length:])
         infer = self._read_object(value, blobs)
         blobs.check_empty()
@@ -78,7 +80,7 @@ class V2Codec:
             raise InvalidInput('"id" must be text')
         _check_extras(value)
         parameters = value.get("parameters", {})
-        timeout, priority = _read_schedule(parameters)
+        timeout, priority = read_schedule(parameters)
         inputs = self._read_inputs(value.get("inputs"), blobs)
         rows = row_count(self.signature, inputs)
         all_binary = _flag(parameters, "binary_data_output", default=False)
@@ -137,7 +139,24 @@ class V2Codec:
         return tuple(wanted), frozenset([name for name, binary in wanted.items() if binary])
 
 
-def _read_schedule(parameters: dict[str, Any]) -> tuple[float | None, int]:
+def _check_keys_once(text: bytes, value: dict[str, Any]) -> None:
+    """Raise InvalidInput when a key stands twice in one object: which of the two was meant is anybody's guess.
+
+    Every key has a colon, so with as many colons as keys that were kept there is none. More of them may also stand in
+    text, or in objects where none belong; only then the body is read again."""
+    kept, objects = 0, [value]
+    for key in ("inputs", "outputs"):
+        entries = value.get(key)
+        objects += entries if type(entries) is list else []
+    for entry in objects:
+        if type(entry) is dict:
+            parameters = entry.get("parameters")
+            kept += len(entry) + (len(parameters) if type(parameters) is dict else 0)
+    if text.count(b":") != kept:
+        reject_any_repeated_key(text)
+
+
+def read_schedule(parameters: dict[str, Any]) -> tuple[float | None, int]:
     """The `timeout` in seconds, which is sent in microseconds and where 0 is none, and the `priority`.
     Raises InvalidInput, also for names that Triton keeps to itself."""
     numbers = {name: parameters.get(name, 0) for name in ("timeout", "priority")}
@@ -160,7 +179,7 @@ def _flag(parameters: Any, name: str, *, default: bool) -> bool:
 
 def _read_tensor(column: Column, entry: dict[str, Any], blobs: Blobs | None) -> Array:
     spec = column.spec
-    datatype, shape = entry.get("datatype"), _read_shape(column, entry.get("shape"))
+    datatype, shape = entry.get("datatype"), read_shape(column, entry.get("shape"))
     expected = DATATYPES.get(spec.dtype)
     if expected is None:
         raise InvalidInput(f"{column.expected}, which this protocol has no datatype for: use the /v1 route")
@@ -216,7 +235,8 @@ def _wrong_count(name: str, shape: tuple[int, ...], count: int, got: int) -> Inv
     return InvalidInput(f'input {quoted(name)}: "shape" {list(shape)} needs {count} values, "data" has {got}')
 
 
-def _read_shape(column: Column, shape: Any) -> tuple[int, ...]:
+def read_shape(column: Column, shape: Any) -> tuple[int, ...]:
+    """A shape that some body could hold. Raises InvalidInput."""
     name = quoted(column.spec.name)
     if type(shape) is not list or any(type(d) is not int for d in shape):
         raise InvalidInput(f'input {name}: "shape" must be a list of whole numbers')

@@ -73,10 +73,16 @@ def _tensor(name: str, array: Array) -> bytes:
 
 def _tensor_start(name: str, array: Array) -> bytes:
     """A tensor's JSON up to what says where its data is."""
+    datatype = datatype_of(name, array)
+    return _tensor_head(name, datatype) + b",".join([b"%d" % n for n in array.shape]) + b"]"
+
+
+def datatype_of(name: str, array: Array) -> str:
+    """The protocol's word for an output's dtype. Raises InvalidInput when it has none."""
     datatype = "BYTES" if array.dtype.kind == "O" else _datatype(array.dtype)
     if datatype not in _WORDS:
         raise InvalidInput(f"output {quoted(name)} has dtype {array.dtype}, which this protocol has no datatype for")
-    return _tensor_head(name, datatype) + b",".join([b"%d" % n for n in array.shape]) + b"]"
+    return datatype
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,6 @@
 Engines know neither callers, nor deadlines, nor wire formats. One thread at a time may be inside an engine.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -30,7 +29,8 @@ class Engine(Protocol):
     def run(self, signature: str, inputs: Tensors) -> dict[str, Array]:
         """Compute one signature. The arrays have the signature's dtypes (object arrays of bytes for strings); for a
         batched signature all share their first dimension, at most the biggest bucket. The answers are the caller's
-        own: no later run changes them. Whatever the runtime raises leaves this method as it is."""
+        own: no later run changes them. Raises InvalidInput when the model itself refuses a value of the inputs;
+        whatever else the runtime raises leaves this method as it is."""
 
     def close(self) -> None:
         """Release the model. No run may follow."""
@@ -44,8 +44,3 @@ NUMPY_DTYPES: Mapping[str, np.dtype[Any]] = {
     )
 } | {"string": np.dtype(object)}  # fmt: skip
 """TensorFlow's dtype names → numpy's. bfloat16 has no numpy dtype of its own and is left out on purpose."""
-
-
-def cores() -> int:
-    """Cores this process may use; a container's or taskset's share, not the machine's."""
-    return len(os.sched_getaffinity(0))

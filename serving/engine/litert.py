@@ -14,22 +14,20 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from contracts.errors import InvalidInput
 from contracts.signature import Signature
-from serving.engine.base import Array, Tensors, cores
+from serving.engine.base import Array, Tensors
 from serving.engine.tflite import entry
 
 # XNNPACK packs the weights once more for every interpreter. Up to this much of copies, every bucket gets its own
 # interpreter; a bigger model keeps a single one and changes its shape whenever another bucket's turn comes.
 _PACKED_BYTES = 256 * 1024 * 1024
 
-# Below this the work of one run is smaller than waking a second thread for it.
-_ONE_THREAD_BYTES = 512 * 1024
-
 
 class LitertEngine:
     """Runs a .tflite file whose signature names and tensor aliases equal the SavedModel's it was made from.
 
-    `buckets` ascend; `threads` 0 takes one thread for a tiny model and all cores otherwise.
+    `buckets` ascend; `threads` is at least 1.
     Raises ValueError when the file does not load or lacks one of `signatures`.
     """
 
@@ -41,7 +39,7 @@ class LitertEngine:
         self._signatures = {s.name: s for s in signatures}
         self._buckets = buckets
         size = path.stat().st_size
-        self._threads = threads or (1 if size < _ONE_THREAD_BYTES else cores())
+        self._threads = threads
         self._shared = size * len(buckets) > _PACKED_BYTES
         self._interpreters: dict[int, list[_Opened]] = {}
         self._runs: dict[tuple[str, int], _Run] = {}
@@ -56,15 +54,21 @@ class LitertEngine:
                     run.allocate(shapes)
 
     def run(self, signature: str, inputs: Tensors) -> dict[str, Array]:
-        run = self._runs.get((signature, 0))
-        if run is not None:
-            return run(inputs, None)
-        for array in inputs.values():
-            rows = len(array)
-            break
-        bucket = bucket_for(rows, self._buckets)
-        run = self._runs.get((signature, bucket)) or self._run_for(signature, bucket)
-        return run(inputs, bucket)
+        try:
+            run = self._runs.get((signature, 0))
+            if run is not None:
+                return run(inputs, None)
+            for array in inputs.values():
+                rows = len(array)
+                break
+            bucket = bucket_for(rows, self._buckets)
+            run = self._runs.get((signature, bucket)) or self._run_for(signature, bucket)
+            return run(inputs, bucket)
+        except RuntimeError as error:
+            # The one thing LiteRT's operations say about a value instead of a shape (2.3): a table's index.
+            if "out of bounds" not in str(error):
+                raise
+            raise InvalidInput("the model refuses this input: an index in it is beyond a table of the model") from error
 
     def close(self) -> None:
         self._runs.clear()

@@ -7,7 +7,7 @@ arrays, `…/bytes` and `…/lengths`, because numpy's own object arrays need pi
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,21 +22,24 @@ class Samples:
     outputs: Mapping[str, Array]
 
 
-def write_samples(path: Path, samples: Mapping[str, Samples]) -> None:
+def write_samples(target: Path | BinaryIO, samples: Mapping[str, Samples]) -> None:
     """Write all signatures' samples into one .npz; dtypes numpy has no portable form for raise ValueError."""
     flat: dict[str, Any] = {}
     for signature, sample in samples.items():
         for kind, arrays in (("inputs", sample.inputs), ("outputs", sample.outputs)):
             for alias, array in arrays.items():
                 flat.update(_pack(f"{signature}/{kind}/{alias}", np.asarray(array)))
-    with path.open("wb") as stream:
-        np.savez(stream, **flat)
+    if isinstance(target, Path):
+        with target.open("wb") as stream:
+            np.savez(stream, **flat)
+    else:
+        np.savez(target, **flat)
 
 
-def read_samples(path: Path) -> dict[str, Samples]:
+def read_samples(source: Path | BinaryIO) -> dict[str, Samples]:
     """Read what write_samples wrote. Never unpickles."""
     found: dict[str, dict[str, dict[str, Array]]] = {}
-    with np.load(path, allow_pickle=False) as stored:
+    with np.load(source, allow_pickle=False) as stored:
         for key in stored.files:
             signature, kind, alias = key.split("/", 2)
             if alias.endswith("/lengths"):

@@ -5,8 +5,10 @@ The only file of the worker that imports TensorFlow; it is imported only when th
 
 import logging
 import os
+import re
 from pathlib import Path
 
+from contracts.errors import InvalidInput
 from contracts.signature import Signature
 from serving.engine.base import Array, Tensors
 
@@ -16,6 +18,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 _log = logging.getLogger(__name__)
+
+_LONGEST = 200  # characters of the model's own words that a caller gets to see
+# TensorFlow's frame around what an operation says: where it was defined, what it was compiled into.
+_FRAME = re.compile(r"\[\[.*|\[Op:[^\]]*\]|\{\{[^}]*\}\}", re.DOTALL)
+_PREAMBLE = re.compile(r"Graph execution error|Detected at node|File \"|<stack traces|Name: <unknown>, ")
 
 
 class TensorflowEngine:
@@ -46,11 +53,25 @@ class TensorflowEngine:
     def run(self, signature: str, inputs: Tensors) -> dict[str, Array]:
         dtypes = self._dtypes[signature]
         tensors = {name: tf.constant(array, dtype=dtypes[name]) for name, array in inputs.items()}
-        return {name: tensor.numpy() for name, tensor in self._functions[signature](**tensors).items()}
+        try:
+            return {name: tensor.numpy() for name, tensor in self._functions[signature](**tensors).items()}
+        except tf.errors.InvalidArgumentError as error:
+            # An operation's way to say that a value does not fit it: a tf.Example without a feature, an index beyond a
+            # table, bytes that are no picture. TensorFlow Serving answers 400, too. Every other code (a table that was
+            # not initialised, no memory, an operation that is not there) is none of the caller's business.
+            raise InvalidInput(f"the model refuses this input: {gist(error.message)}") from error
 
     def close(self) -> None:
         self._functions = {}
         self._model = None
+
+
+def gist(message: str) -> str:
+    """What an operation itself said, in one line: no names of nodes, no stack, no paths."""
+    lines = (_PREAMBLE.sub("", line).strip() if line.startswith("Name: ") else line for line in message.splitlines())
+    said = [_FRAME.sub("", line).strip() for line in lines if not _PREAMBLE.match(line.strip())]
+    words = next((line for line in said if line), "an operation does not accept a value in it")
+    return re.sub(r"/\S*/\S*", "…", words)[:_LONGEST]
 
 
 def _limit_threads(threads: int) -> None:

@@ -9,6 +9,7 @@ from serving.http.errors import status_of
 Header = tuple[bytes, bytes]
 
 CLOSE: Header = (b"connection", b"close")
+CHUNKED: Header = (b"transfer-encoding", b"chunked")
 JSON = b"application/json"
 
 
@@ -19,6 +20,7 @@ class Answer(NamedTuple):
     body: bytes
     content_type: bytes = JSON
     headers: tuple[Header, ...] = ()
+    trailers: tuple[Header, ...] = ()  # headers that come after the body
 
 
 def error_answer(error: TealError) -> Answer:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.clock import Clock
 from contracts.errors import Internal, TealError, Unavailable
@@ -17,12 +17,14 @@ from contracts.metrics import Outcome
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
-from serving.http.answers import CLOSE, JSON, Answer, Header, error_answer, error_body
-from serving.http.dialects import Dialects, Reading
-from serving.http.errors import outcome_of, rejected_reason
-from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed
+from serving.http.answers import CHUNKED, CLOSE, JSON, Answer, Header, error_answer, error_body
+from serving.http.dialects import Dialects, V1Image
+from serving.http.errors import outcome_of, rejected_reason, status_of
+from serving.http.incoming import ClientGone, Head, Receive, read_body, request_id, seconds_allowed, was_tried_before
 from serving.http.pages import Pages
+from serving.http.reading import Reading
 from serving.http.routes import PREDICTIONS, Page, WrongVerb, hot_paths, resolve
+from serving.http.rpc import FRAME_BYTES, GRPC, OK, message_answer, refusal, speaks_grpc, unframed
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
 
@@ -66,9 +68,11 @@ class App:
             (HEADER_COLOR.encode(), identity.color.value.encode()),
         )
 
-        plain = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._headers)]
-        plain += [_REQUEST_ID + b": %b", b"content-type: " + JSON, b"content-length: %d", b"", b""]
-        self._plain = b"\r\n".join(plain)
+        plain = [b"HTTP/1.1 200 OK", *(name + b": " + value for name, value in self._headers), _REQUEST_ID + b": %b"]
+        as_json = [b"content-type: " + JSON, b"content-length: %d", b"", b"%b"]
+        as_grpc = [b"content-type: " + GRPC, b"transfer-encoding: chunked", b"", b"%x", b"%b", b"0"]
+        as_grpc += [*(name + b": " + value for name, value in OK), b"", b""]
+        self._plain = {JSON: b"\r\n".join(plain + as_json), GRPC: b"\r\n".join(plain + as_grpc)}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,7 +89,10 @@ class App:
         try:
             served = self._ready()
             deadline = started + seconds_allowed(head, self._limits)
-            reading = served.dialects.spoken(page, head).read(head, body)
+            dialect = served.dialects.spoken(page, head)
+            if isinstance(dialect, V1Image):
+                return None
+            reading = dialect.read(head, body)
             if reading.timeout is not None:
                 deadline = min(deadline, started + reading.timeout)
             outputs = served.batcher.compute_now(reading.signature, reading.inputs, reading.rows, deadline)
@@ -94,15 +101,18 @@ class App:
                 self.short_way_from = started + _SHORT_WAY_PAUSE
                 return None
             good = reading.answer(outputs)
+            if isinstance(good, Reading):
+                return None
         except TealError as error:
-            answer = self._refusal(error)
+            return self._refusal(head, error, started)
         except Exception as error:
-            answer = self._surprise(error)
-        else:
-            self._telemetry.answered_well(reading.rows, self.now() - started)
-            return good
-        self._telemetry.answered(outcome_of(answer.status), self.now() - started)
-        return answer
+            return self._surprise(head, error, started)
+        self._telemetry.answered_well(reading.rows, self.now() - started)
+        return good
+
+    def departed(self, started: float) -> None:
+        """Count a caller of the short way who left before the body had arrived."""
+        self._telemetry.answered(Outcome.CANCELLED, self.now() - started)
 
     async def _predict(self, page: Page, head: Head, receive: Receive, send: Send) -> None:
         started = self._clock.monotonic()
@@ -110,28 +120,39 @@ class App:
             served = self._ready()
             allowed = seconds_allowed(head, self._limits)
             dialect = served.dialects.spoken(page, head)
-            reading = dialect.read(head, await read_body(receive, head, dialect.body_limit, allowed))
+            body = await read_body(receive, head, dialect.body_limit, allowed)
+            if isinstance(dialect, V1Image):
+                reading = await dialect.read_aside(body, started + allowed - self._clock.monotonic())
+            else:
+                reading = dialect.read(head, body)
             if reading.timeout is not None:
                 allowed = min(allowed, reading.timeout)
-            answer = reading.answer(await self._compute(served.batcher, reading, started + allowed, receive))
+            call = _Call(started + allowed, receive, was_tried_before(head))
+            answer = reading.answer(await self._compute(served.batcher, reading, call))
+            while isinstance(answer, Reading):
+                answer = answer.answer(await self._compute(served.batcher, answer, call))
         except ClientGone:
             self._telemetry.answered(Outcome.CANCELLED, self._clock.monotonic() - started)
             return
         except TealError as error:
-            answer = self._refusal(error)
+            answer = self._refusal(head, error, started)
         except Exception as error:
-            answer = self._surprise(error)
-        self._telemetry.answered(outcome_of(answer.status), self._clock.monotonic() - started)
+            answer = self._surprise(head, error, started)
+        else:
+            self._telemetry.answered(Outcome.OK, self._clock.monotonic() - started)
         await self._send(send, head, answer)
 
-    async def _compute(self, batcher: MicroBatcher, reading: Reading, deadline: float, receive: Receive) -> Outputs:
-        """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue."""
+    async def _compute(self, batcher: MicroBatcher, reading: Reading, call: "_Call") -> Outputs:
+        """Outputs of a decoded request: at once where that is cheapest, otherwise through the queue. Whoever was with a
+        worker that may have died of it is never computed at once."""
         self._telemetry.rows += reading.rows
-        outputs = batcher.compute_now(reading.signature, reading.inputs, reading.rows, deadline)
+        signature, inputs, rows = reading.signature, reading.inputs, reading.rows
+        outputs = None if call.retried else batcher.compute_now(signature, inputs, rows, call.deadline)
         if outputs is not None:
             return outputs
-        future = batcher.submit(reading.signature, reading.inputs, reading.rows, deadline)
-        watcher = asyncio.get_running_loop().create_task(_leave_with(receive, future))
+        retried, priority = call.retried, reading.priority
+        future = batcher.submit(signature, inputs, rows, call.deadline, retried=retried, priority=priority)
+        watcher = asyncio.get_running_loop().create_task(_leave_with(call.receive, future))
         try:
             return await future
         except asyncio.CancelledError:
@@ -141,40 +162,54 @@ class App:
         finally:
             watcher.cancel()
 
-    def _surprise(self, error: Exception) -> Answer:
+    def _surprise(self, head: Head, error: Exception, started: float) -> Answer:
         _log.error("a prediction failed in a way nobody foresaw", exc_info=error)
-        return self._refusal(Internal(f"something went wrong in this worker: {type(error).__name__}"))
+        return self._refusal(head, Internal(f"something went wrong in this worker: {type(error).__name__}"), started)
 
-    def _refusal(self, error: TealError) -> Answer:
+    def _refusal(self, head: Head, error: TealError, started: float) -> Answer:
+        """The answer to a prediction that ends with this error, which is counted."""
         if (reason := rejected_reason(error)) is not None:
             self._telemetry.refused(reason)
-        return error_answer(error)
+        self._telemetry.answered(outcome_of(status_of(error)), self._clock.monotonic() - started)
+        return refusal(error) if speaks_grpc(head) else error_answer(error)
 
     async def _other(self, method: str, path: str, head: Head, receive: Receive, send: Send) -> None:
         """Everything that is not on a hot path: other spellings of predictions, and the pages about the model."""
+        rpc = method == "POST" and speaks_grpc(head)
         try:
-            page = resolve(method, path, self._identity.model, self._identity.version)
+            page = resolve(method, path, self._identity.model, self._identity.version, rpc=rpc)
             if page in PREDICTIONS:
                 await self._predict(page, head, receive, send)
                 return
-            answer = self._pages.render(page)
+            if rpc:
+                answer = await self._rpc_page(page, head, receive)
+            else:
+                answer = self._pages.render(page)
+        except ClientGone:
+            return
         except WrongVerb as wrong:
             body = error_body(f"this path is for {wrong.allowed}, got {method[:20]}")
             answer = Answer(405, body, headers=((b"allow", wrong.allowed.encode()),))
         except TealError as error:
-            answer = error_answer(error)
+            answer = refusal(error) if rpc else error_answer(error)
         await self._send(send, head, answer)
+
+    async def _rpc_page(self, page: Page, head: Head, receive: Receive) -> Answer:
+        limits = self._limits
+        body = await read_body(receive, head, limits.json_body + FRAME_BYTES, seconds_allowed(head, limits))
+        return message_answer(self._pages.render_rpc(page, unframed(body, limits.json_body)))
 
     def _ready(self) -> Served:
         if self.served is None or self._state.stage is Stage.BROKEN:
             raise Unavailable(f"this worker is not ready: {self._state.reason}")
         return self.served
 
-    def plain_head(self, head: Head, answer: Answer) -> bytes | None:
-        """Status line and headers of an ordinary good answer in one piece; None when there is anything special."""
-        if answer.status != 200 or answer.headers or answer.content_type != JSON or self._state.stage in _LEAVING:
+    def plain(self, head: Head, answer: Answer) -> bytes | None:
+        """All bytes of an ordinary good answer in one piece; None when there is anything special about it."""
+        if answer.status != 200 or answer.headers or self._state.stage in _LEAVING:
             return None
-        return self._plain % (request_id(head), len(answer.body))
+        whole = self._plain.get(answer.content_type)
+        return None if whole is None else whole % (request_id(head), len(answer.body), answer.body)
 
     def headers_of(self, head: Head, answer: Answer) -> list[Header]:
         """Every header of an answer to a request with these headers."""
@@ -182,7 +217,7 @@ class App:
             *self._headers,
             (_REQUEST_ID, request_id(head)),
             (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
+            CHUNKED if answer.trailers else (b"content-length", b"%d" % len(answer.body)),
             *answer.headers,
         ]
         if self._state.stage in _LEAVING and CLOSE not in answer.headers:
@@ -191,8 +226,20 @@ class App:
 
     async def _send(self, send: Send, head: Head, answer: Answer) -> None:
         headers = self.headers_of(head, answer)
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        await send({**start, "trailers": True} if answer.trailers else start)
         await send({"type": "http.response.body", "body": answer.body})
+        if answer.trailers:  # ASGI's extension for them; wire.py has it
+            await send({"type": "http.response.trailers", "headers": answer.trailers})
+
+
+class _Call(NamedTuple):
+    """The caller's side of a request: until when (monotonic), where news of the caller comes from, and whether another
+    worker had it before."""
+
+    deadline: float
+    receive: Receive
+    retried: bool
 
 
 async def _leave_with(receive: Receive, future: "asyncio.Future[Outputs]") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from contracts.errors import DeadlineExceeded, InvalidInput, TooLarge, UnsupportedMedia
 from contracts.limits import Limits
-from contracts.names import HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
+from contracts.names import HEADER_ATTEMPT, HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Head = Mapping[bytes, bytes]
@@ -19,7 +19,12 @@ Head = Mapping[bytes, bytes]
 NPY = b"application/x-npy"
 
 _REQUEST_ID = HEADER_REQUEST_ID.encode()
-_TIMEOUT_MS = HEADER_TIMEOUT_MS.encode()
+_ATTEMPT = HEADER_ATTEMPT.encode()
+# The caller's own word and Envoy's: what is left of the route's time.
+_MILLISECONDS = (HEADER_TIMEOUT_MS.encode(), b"x-envoy-expected-rq-timeout-ms")
+_GRPC_TIMEOUT = b"grpc-timeout"
+_DURATION = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _LONGEST_ID = 128
 _QUALITY = re.compile(rb"[01](\.\d{0,3})?")
 _WINDOWS = {b"gzip": 31, b"deflate": 15}  # zlib's word for the wrapping of either; HTTP's deflate is zlib's format
@@ -40,26 +45,56 @@ def request_id(head: Head) -> bytes:
 
 
 def seconds_allowed(head: Head, limits: Limits) -> float:
-    """How long the caller waits: x-teal-timeout-ms, at most the limit. Raises InvalidInput for what is no finite
-    number and DeadlineExceeded when nothing is left."""
-    given = head.get(_TIMEOUT_MS)
-    if given is None:
-        return limits.request_seconds
+    """How long the caller waits, or Envoy for it: the least of what the headers say and of the limit. Raises
+    InvalidInput for what is no such time and DeadlineExceeded when nothing is left."""
+    seconds = limits.request_seconds
+    for name in _MILLISECONDS:
+        if (given := head.get(name)) is not None:
+            seconds = min(seconds, _read_milliseconds(name, given))
+    if (given := head.get(_GRPC_TIMEOUT)) is not None:
+        seconds = min(seconds, _read_grpc_timeout(given))
+    if seconds <= 0:
+        raise DeadlineExceeded("the request's time was over when it arrived")
+    return seconds
+
+
+def _read_milliseconds(name: bytes, given: bytes) -> float:
     try:
         milliseconds = float(given)
     except ValueError:
         milliseconds = math.nan
-    if not math.isfinite(milliseconds) or b"_" in given:
-        shown = given[:40].decode("ascii", "backslashreplace")
-        raise InvalidInput(f"{HEADER_TIMEOUT_MS} is {shown!r}: expected a number of milliseconds")
-    if milliseconds <= 0:
-        raise DeadlineExceeded("the request's time was over when it arrived")
-    return min(milliseconds / 1000.0, limits.request_seconds)
+    if not math.isfinite(milliseconds) or milliseconds < 0 or b"_" in given:
+        raise InvalidInput(f"{name.decode()} is {_shown(given)}: expected a number of milliseconds, 0 or more")
+    return milliseconds / 1000.0
+
+
+def _read_grpc_timeout(given: bytes) -> float:
+    if (match := _DURATION.fullmatch(given)) is None:
+        raise InvalidInput(
+            f"grpc-timeout is {_shown(given)}: expected 1 to 8 digits and one of the units H, M, S, m, u, n"
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _shown(given: bytes) -> str:
+    return repr(given[:40].decode("ascii", "backslashreplace"))
+
+
+def was_tried_before(head: Head) -> bool:
+    """Whether Envoy says that another worker had this request and did not answer. A caller cannot say so: Envoy writes
+    the header anew (`include_request_attempt_count`)."""
+    return head.get(_ATTEMPT, b"1") != b"1"
 
 
 def sends_npy(head: Head) -> bool:
     """Whether the body is declared to be an array as numpy saves it."""
     return head.get(b"content-type", b"").split(b";")[0].strip().lower() == NPY
+
+
+def sends_image(head: Head) -> str | None:
+    """The kind of picture the body is declared to be, e.g. image/jpeg; None when it is no picture."""
+    kind = head.get(b"content-type", b"").split(b";")[0].strip().lower()
+    return kind.decode("ascii", "backslashreplace") if kind.startswith(b"image/") else None
 
 
 def wants_npy(head: Head) -> bool:
@@ -119,6 +154,8 @@ def _inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
         raise _too_large(limit)
     if not decoder.eof:
         raise InvalidInput(f"the {encoding.decode()} body ends too early")
+    if decoder.unused_data:
+        raise InvalidInput(f"something follows the end of the {encoding.decode()} body: send it as one piece")
     return decoded
 
 

@@ -3,9 +3,10 @@
 import os
 from typing import Any
 
-from contracts.errors import Unavailable
+from contracts.errors import NotFound, Unavailable
 from contracts.package import Manifest
-from serving.codec import v1_metadata, v2
+from contracts.sizing import Sizing
+from serving.codec import v1_metadata, v1_proto_metadata, v2, v2_proto
 from serving.codec.render import dump
 from serving.http.answers import Answer
 from serving.http.routes import Page
@@ -26,6 +27,7 @@ class Pages:
 
     def __init__(self, *, identity: Identity, state: State, telemetry: Telemetry, release: str) -> None:
         self.manifest: Manifest | None = None
+        self.threads: Sizing | None = None
         self._identity = identity
         self._state = state
         self._telemetry = telemetry
@@ -58,6 +60,22 @@ class Pages:
             case _:
                 raise AssertionError(f"{page} is a prediction, not a page")
 
+    def render_rpc(self, page: Page, message: memoryview) -> bytes:
+        """The message that answers a gRPC call about the model. Raises InvalidInput; Unavailable as `render`; NotFound
+        for what no method asks for."""
+        model, version = self._identity.model, self._identity.version
+        match page:
+            case Page.V2_MODEL_READY:
+                return v2_proto.ready(is_ready=self._state.stage is Stage.READY)
+            case Page.V1_STATUS:
+                return v1_proto_metadata.status(version, _V1_STATES[self._state.stage])
+            case Page.V1_METADATA:
+                return v1_proto_metadata.metadata(model, version, self._loaded().signatures, message)
+            case Page.V2_MODEL:
+                return v2_proto.metadata(model, version, v2.default_signature(self._loaded().signatures))
+            case _:
+                raise NotFound("no gRPC method asks for this path")
+
     def _worker(self) -> dict[str, Any]:
         return {
             "model": self._identity.model,
@@ -65,9 +83,11 @@ class Pages:
             "color": self._identity.color.value,
             "digest": self._identity.digest,
             "plan": self.manifest.plan if self.manifest is not None else None,
+            "threads": None if self.threads is None else {"count": self.threads.count, "reason": self.threads.reason},
             "pid": os.getpid(),
             "state": self._state.stage.value,
             "reason": self._state.reason,
+            "suspicion": self._telemetry.suspicion,
         }
 
     def _loaded(self) -> Manifest:

@@ -10,12 +10,14 @@ from enum import Enum, auto
 from contracts.errors import InvalidInput, NotFound
 from contracts.names import MAX_VERSION
 from contracts.worker import PATH_LIVE, PATH_METRICS, PATH_READY, PATH_WORKER
+from serving.codec.columns import quoted
 
 
 class Page(Enum):
     V1_PREDICT = auto()
     V1_CLASSIFY = auto()
     V1_REGRESS = auto()
+    V1_MULTI = auto()
     V1_STATUS = auto()
     V1_METADATA = auto()
     V2_INFER = auto()
@@ -28,7 +30,7 @@ class Page(Enum):
     WORKER = auto()
 
 
-PREDICTIONS = frozenset({Page.V1_PREDICT, Page.V1_CLASSIFY, Page.V1_REGRESS, Page.V2_INFER})
+PREDICTIONS = frozenset({Page.V1_PREDICT, Page.V1_CLASSIFY, Page.V1_REGRESS, Page.V1_MULTI, Page.V2_INFER})
 """Pages that take a body and compute."""
 
 
@@ -44,6 +46,7 @@ _V1 = re.compile(
     re.IGNORECASE,
 )
 _V1_VERBS = {":predict": Page.V1_PREDICT, ":classify": Page.V1_CLASSIFY, ":regress": Page.V1_REGRESS}
+_RPC_VERBS = _V1_VERBS | {":multiinference": Page.V1_MULTI}
 _V2 = re.compile(r"/v2/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<end>/infer|/ready)?")
 _FIXED = {
     "/v2": Page.V2_SERVER,
@@ -64,11 +67,12 @@ def hot_paths(model: str, version: int) -> dict[str, Page]:
     }
 
 
-def resolve(method: str, path: str, model: str, version: int) -> Page:
-    """The page a request asks for. Raises InvalidInput for anything odd under /v1, as TensorFlow Serving answers 400
-    there; NotFound for another model or version and unknown paths; WrongVerb."""
+def resolve(method: str, path: str, model: str, version: int, *, rpc: bool = False) -> Page:
+    """The page a request asks for; with `rpc` any page goes by POST, as gRPC has no other verb. Raises InvalidInput for
+    anything odd under /v1, as TensorFlow Serving answers 400 there; NotFound for another model or version and unknown
+    paths; WrongVerb."""
     if path[:4].lower() == "/v1/":
-        return _resolve_v1(method, path, model, version)
+        return _resolve_v1(method, path, model, version, rpc=rpc)
     page, verb = _FIXED.get(path.rstrip("/") if path.startswith("/v2") else path), "GET"
     if page is None and (match := _V2.fullmatch(path)) is not None:
         _check_served(match["model"], match["version"], model, version)
@@ -76,12 +80,12 @@ def resolve(method: str, path: str, model: str, version: int) -> Page:
         verb = "POST" if page is Page.V2_INFER else "GET"
     if page is None:
         raise NotFound("there is nothing at this path; predictions are under /v1/models and /v2/models")
-    if method != verb:
+    if method != verb and not rpc:
         raise WrongVerb(verb)
     return page
 
 
-def _resolve_v1(method: str, path: str, model: str, version: int) -> Page:
+def _resolve_v1(method: str, path: str, model: str, version: int, *, rpc: bool) -> Page:
     match = _V1.fullmatch(path)
     if match is None:
         raise InvalidInput("malformed request: expected /v1/models/NAME[/versions/N|/labels/LABEL][:predict|/metadata]")
@@ -92,11 +96,12 @@ def _resolve_v1(method: str, path: str, model: str, version: int) -> Page:
             raise InvalidInput("malformed request: a version is a whole number")
         wanted = which
     if end.startswith(":"):
-        if method != "POST" or end not in _V1_VERBS:
+        verbs = _RPC_VERBS if rpc else _V1_VERBS
+        if method != "POST" or end not in verbs:
             raise InvalidInput("malformed request: expected POST to :predict, :classify or :regress")
         _check_served(match["model"], wanted, model, version)
-        return _V1_VERBS[end]
-    if method != "GET":
+        return verbs[end]
+    if method != "GET" and not rpc:
         raise InvalidInput("malformed request: status and metadata are read with GET")
     _check_served(match["model"], wanted, model, version)
     return Page.V1_METADATA if end else Page.V1_STATUS
@@ -104,6 +109,8 @@ def _resolve_v1(method: str, path: str, model: str, version: int) -> Page:
 
 def _check_served(model: str, version: str | None, served: str, served_version: int) -> None:
     if model != served:
-        raise NotFound(f"no model of this name here: this worker serves {served}")
+        raise NotFound(f"no model {quoted(model)} here: this worker serves {quoted(served)}")
     if version is not None and version.lstrip("0") != str(served_version):
-        raise NotFound(f"no such version of {served} here: this worker serves version {served_version}")
+        raise NotFound(
+            f"no version {version[:20]} of {quoted(served)} here: this worker serves version {served_version}"
+        )

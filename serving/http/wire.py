@@ -9,13 +9,16 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from serving.http.answers import CLOSE, Answer
+from serving.http.answers import CLOSE, Answer, Header
 from serving.http.app import App
+from serving.http.incoming import was_tried_before
 from serving.http.routes import Page
+from serving.http.rpc import speaks_grpc
 
 _MOST_DIGITS = 5  # of a Content-Length on the short way: bodies below 100 kB come in few pieces and decode at once
+_MOST_CHUNKED = 10**_MOST_DIGITS - 1  # the same for a gRPC message of unknown length
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
@@ -32,7 +35,7 @@ class PredictionProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._page: Page | None = None
         self._head: dict[bytes, bytes] = {}
-        self._body = b""
+        self._body: bytes | bytearray = b""
         self._started = 0.0
         self._last_used = 0.0
         self._shutting_down = False
@@ -58,26 +61,36 @@ class PredictionProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._page is None:
             super().on_body(body)
+        elif not self._body:
+            self._body = body
         else:
-            self._body = self._body + body if self._body else body
+            if type(self._body) is not bytearray:  # many small chunks must not be copied again and again
+                self._body = bytearray(self._body)
+            self._body += body
+            if len(self._body) > _MOST_CHUNKED:
+                self._page = None
+                self._take_asgi_way()
+                super().on_body(bytes(self._body))
 
     def on_message_complete(self) -> None:
         page, self._page = self._page, None
         if page is None:
             super().on_message_complete()
             return
-        answer = self.app.predict_at_once(page, self._head, self._body, self._started)
+        body = bytes(self._body)
+        answer = self.app.predict_at_once(page, self._head, body, self._started)
         if answer is not None:
             self._write(answer)
             return
         # It has to wait for company or for its turn, which is what tasks are for.
         self._take_asgi_way()
-        super().on_body(self._body)
+        super().on_body(body)
         super().on_message_complete()
 
     def _fits_short_way(self) -> bool:
-        """Whether this is a POST with a small, plain body of known length on a connection that is otherwise idle and
-        stays open. (What should upgrade or is HTTP/1.0 and stays open says so in a connection header.)"""
+        """Whether this is a POST with a small, plain body on a connection that is otherwise idle and stays open. (What
+        should upgrade or is HTTP/1.0 and stays open says so in a connection header.) Of gRPC, whose messages have no
+        length in HTTP/2, nobody knows yet how long the body is: on_body leaves the short way when it is not small."""
         if self.cycle is not None and not self.cycle.response_complete:
             return False
         parser = self.parser
@@ -86,11 +99,11 @@ class PredictionProtocol(HttpToolsProtocol):
         head = self._head = dict(self.headers)
         length = head.get(b"content-length")
         return (
-            length is not None
-            and len(length) <= _MOST_DIGITS
+            (len(length) <= _MOST_DIGITS if length is not None else speaks_grpc(head))
             and b"content-encoding" not in head
             and b"connection" not in head
             and b"expect" not in head
+            and not was_tried_before(head)
         )
 
     def _take_asgi_way(self) -> None:
@@ -100,11 +113,16 @@ class PredictionProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        if self._shutting_down:  # said while the body was arriving; uvicorn asked nobody then
+            self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _WithTrailers(cycle, app))
 
     def _write(self, answer: Answer) -> None:
-        head = None if self._shutting_down else self.app.plain_head(self._head, answer)
-        if head is not None:
-            self.transport.write(head + answer.body)
+        whole = None if self._shutting_down else self.app.plain(self._head, answer)
+        if whole is not None:
+            self.transport.write(whole)
             self._arm_idle_timer()
             return
         headers = self.app.headers_of(self._head, answer)
@@ -114,7 +132,8 @@ class PredictionProtocol(HttpToolsProtocol):
         parts = [_STATUS_LINES[answer.status]]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", answer.body)
+        parts.append(b"\r\n")
+        parts += (_chunk(answer.body), _last_chunk(answer.trailers)) if answer.trailers else (answer.body,)
         self.transport.write(b"".join(parts))
         if close:
             self.transport.close()
@@ -162,7 +181,9 @@ class PredictionProtocol(HttpToolsProtocol):
         super()._unset_keepalive_if_required()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._page = None
+        if self._page is not None:
+            self._page = None
+            self.app.departed(self._started)
         super().connection_lost(exc)
         self._cancel_idle_timer()
 
@@ -172,3 +193,48 @@ class PredictionProtocol(HttpToolsProtocol):
             self._shutting_down = True
         else:
             super().shutdown()
+
+
+class _WithTrailers:
+    """An application whose answer may end in trailers: ASGI's extension `http.response.trailers`, which uvicorn lacks.
+
+    The body is kept from ending until they have come; then the cycle is completed as uvicorn completes its own.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._cycle = cycle
+        self._app = app
+        self._promised = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        del send  # the cycle's own
+        await self._app(scope, receive, self._send)
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "http.response.trailers":
+            self._finish(message["headers"])
+            return
+        if message["type"] == "http.response.start":
+            self._promised = message.get("trailers", False)
+        elif self._promised:
+            message = {**message, "more_body": True}
+        await self._cycle.send(message)
+
+    def _finish(self, trailers: tuple[Header, ...]) -> None:
+        cycle = self._cycle
+        if cycle.disconnected:
+            return
+        cycle.transport.write(_last_chunk(trailers))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
+
+def _chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+def _last_chunk(trailers: tuple[Header, ...]) -> bytes:
+    return b"0\r\n" + b"".join([name + b": " + value + b"\r\n" for name, value in trailers]) + b"\r\n"

@@ -1,22 +1,16 @@
-"""`python -m serving.prepare`: one model source → one package, as contracts.prepare describes it.
-
-Standard output carries nothing but our JSON lines. TensorFlow, its C++ side included, prints where it likes, so the
-real standard output is put aside and everything else goes to standard error.
-"""
+"""`python -m serving.prepare`: one model source → one package, as contracts.prepare describes it."""
 
 import argparse
 import importlib
-import json
 import logging
 import os
 import sys
-import threading
 from collections.abc import Sequence
-from typing import Any
 
 from contracts.clock import SystemClock
 from contracts.errors import DeadlineExceeded, Internal, TealError, Unavailable
 from contracts.prepare import PrepareSpec
+from serving.lines import Lines
 from serving.prepare.isolated import is_full_disk
 from serving.prepare.ports import LitertRuntime, Runtime
 from serving.prepare.samples import brief
@@ -24,32 +18,6 @@ from serving.prepare.stages import Watch
 from serving.prepare.steps import prepare
 
 _log = logging.getLogger("serving.prepare")
-
-
-class Lines:
-    """Our end of the pipe to the caller. After the last line, `result` or `error`, nothing is written any more."""
-
-    def __init__(self) -> None:
-        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-        self._lock = threading.Lock()
-        self._ended = False
-
-    def stage(self, stage: str, detail: str) -> None:
-        self._write({"stage": stage, "detail": detail}, last=False)
-
-    def result(self, digest: str, plan: str) -> None:
-        self._write({"result": {"digest": digest, "plan": plan}}, last=True)
-
-    def error(self, error: TealError) -> None:
-        self._write({"error": {"code": error.code, "message": error.message}}, last=True)
-
-    def _write(self, line: dict[str, Any], last: bool) -> None:
-        with self._lock:
-            if not self._ended:
-                self._ended = last
-                self._stream.write(json.dumps(line) + "\n")
-                self._stream.flush()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     finally:
         watch.stop()
-    lines.result(prepared.digest, prepared.plan)
+    lines.result(digest=prepared.digest, plan=prepared.plan, source=prepared.source)
     return 0
 
 
@@ -78,8 +46,16 @@ def _parse(argv: Sequence[str]) -> PrepareSpec:
     parser.add_argument("--output", required=True, help="empty directory for the package")
     parser.add_argument("--samples", help=".npz or JSON file with sample inputs")
     parser.add_argument("--lineage", help="JSON file with where the model comes from")
+    parser.add_argument(
+        "--allow-reduced-precision",
+        action="store_true",
+        help="also try plans that compute less precisely, and let one serve when it is close enough and faster",
+    )
+    parser.add_argument("--preprocessing", help="JSON file with how a picture becomes the model's input")
     given = parser.parse_args(argv)
-    return PrepareSpec(given.source, given.output, given.samples, given.lineage)
+    return PrepareSpec(
+        given.source, given.output, given.samples, given.lineage, given.allow_reduced_precision, given.preprocessing
+    )
 
 
 def _open_runtime() -> Runtime:

@@ -1,13 +1,15 @@
 """Chooses the plan that serves. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from contracts.package import PlanReport
 
 # Plans that passed, by name. Between equally fast ones the earlier in the list stays.
 FALLBACK = "tensorflow"
+_WORTH_PRECISION = 1.05  # times as fast as every plan in full precision, or nothing is given up
+_WORTH_THREADS = 1.1  # times as fast as fewer threads: each one taken is not there for another worker
 
 
 def choose(reports: Sequence[PlanReport]) -> tuple[str, tuple[PlanReport, ...]]:
@@ -22,7 +24,7 @@ def choose(reports: Sequence[PlanReport]) -> tuple[str, tuple[PlanReport, ...]]:
         raise ValueError("no plan is correct")
     sizes = set.intersection(*(set(report.seconds_per_run) for report in correct))
     scores = {report.name: _geometric_mean([report.seconds_per_run[size] for size in sizes]) for report in correct}
-    best = min(correct, key=lambda report: (scores[report.name], report.name != FALLBACK))
+    best = _best(correct, scores)
     others = [report for report in correct if report.name != best.name]
     reason = _why(best, others, scores)
     marked = tuple(
@@ -30,6 +32,24 @@ def choose(reports: Sequence[PlanReport]) -> tuple[str, tuple[PlanReport, ...]]:
         for report in reports
     )
     return best.name, marked
+
+
+def fewest_threads(seconds: Mapping[int, Mapping[int, float]]) -> int:
+    """From the seconds per run by number of threads and batch size: the fewest threads such that no greater number is
+    clearly faster over the sizes that all were timed at."""
+    sizes = set.intersection(*(set(timed) for timed in seconds.values()))
+    scores = {threads: _geometric_mean([timed[size] for size in sizes]) for threads, timed in seconds.items()}
+    fastest = min(scores.values())
+    return min(threads for threads, score in scores.items() if score <= fastest * _WORTH_THREADS)
+
+
+def _best(correct: Sequence[PlanReport], scores: Mapping[str, float]) -> PlanReport:
+    full = [report for report in correct if report.precision is None]
+    best = min(correct, key=lambda report: (scores[report.name], report.precision or "", report.name != FALLBACK))
+    if best.precision is None or not full:
+        return best
+    rival = min(full, key=lambda report: (scores[report.name], report.name != FALLBACK))
+    return best if scores[best.name] * _WORTH_PRECISION < scores[rival.name] else rival
 
 
 def _geometric_mean(values: Sequence[float]) -> float:
@@ -44,4 +64,5 @@ def _why(best: PlanReport, others: Sequence[PlanReport], scores: dict[str, float
     if math.isinf(scores[best.name]):
         return "chosen without timings"
     times = ", ".join(f"{scores[o.name] / scores[best.name]:.1f} times as fast as {o.name}" for o in others)
-    return f"chosen as the fastest over all batch sizes: {times}"
+    reduced = f" with reduced precision ({best.precision})" if best.precision is not None else ""
+    return f"chosen{reduced} as the fastest over all batch sizes: {times}"

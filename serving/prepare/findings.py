@@ -11,12 +11,10 @@ from contracts.clock import Clock
 from contracts.package import PlanReport
 from contracts.signature import Signature
 from serving.engine.base import Engine
+from serving.prepare.compare import Shares
 from serving.prepare.measure import Measured
 from serving.prepare.rows import fixed_dimension, influence
-from serving.prepare.samples import Case, Given, SignatureCases, run, settle
-
-LITERT_PATH = "plans/litert/model.tflite"
-_FEW_ROWS = 4  # fewer given rows than this are too few to see rows influence each other
+from serving.prepare.samples import FEW_ROWS, Case, Given, SignatureCases, run, settle
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def settle_all(reference: Engine, model: Model, clock: Clock) -> dict[str, Signa
 
 def measure_rows(reference: Engine, model: Model, cases: Mapping[str, SignatureCases], clock: Clock) -> Findings:
     """Ask the reference whether rows influence each other, signature by signature."""
-    measured, notes = [], list(model.notes)
+    measured, notes = [], [*model.notes, *(found.note for found in cases.values() if found.note is not None)]
     for signature in model.signatures:
         why = _why_not_batched(reference, signature, cases[signature.name], clock)
         measured.append(replace(signature, batched=why is None))
@@ -68,7 +66,7 @@ def _why_not_batched(reference: Engine, signature: Signature, found: SignatureCa
     if (why := fixed_dimension(signature)) is not None:
         return why
     cases = found.cases
-    if found.given and len(next(iter(cases[0].inputs.values()))) < _FEW_ROWS:
+    if found.given and len(next(iter(cases[0].inputs.values()))) < FEW_ROWS:
         cases += settle(reference, signature, None, clock.monotonic).cases[:1]
     if not cases:
         return f"it could not be measured, {found.why_none}"
@@ -79,8 +77,18 @@ def _why_not_batched(reference: Engine, signature: Signature, found: SignatureCa
     return None
 
 
-def report_on(name: str, status: str, reason: str, path: str | None, measured: Measured) -> PlanReport:
+def report_on(
+    name: str,
+    status: str,
+    reason: str,
+    path: str | None,
+    measured: Measured,
+    *,
+    tolerance: Mapping[str, Shares] | None = None,
+    precision: str | None = None,
+) -> PlanReport:
     compared = measured.rows_checked > 0
+    by_threads = {str(n): _as_text(seconds) for n, seconds in measured.by_threads.items()}
     return PlanReport(
         name=name,
         status=status,
@@ -89,5 +97,14 @@ def report_on(name: str, status: str, reason: str, path: str | None, measured: M
         max_abs_error=measured.difference.max_abs_error if compared else None,
         argmax_flips=measured.difference.argmax_flips if compared else None,
         rows_checked=measured.rows_checked if compared else None,
-        seconds_per_run={str(size): seconds for size, seconds in measured.seconds.items()},
+        seconds_per_run=_as_text(measured.seconds),
+        max_rel_error=measured.difference.max_rel_error if compared else None,
+        tolerance=dict(tolerance or {}) if compared else {},
+        precision=precision,
+        threads=measured.threads,
+        seconds_by_threads=by_threads if len(by_threads) > 1 else {},
     )
+
+
+def _as_text(seconds: Mapping[int, float]) -> dict[str, float]:
+    return {str(size): value for size, value in seconds.items()}

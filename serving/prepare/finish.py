@@ -15,6 +15,7 @@ import numpy as np
 
 from contracts.clock import Clock
 from contracts.package import Lineage, Manifest, PlanReport, digest_of, list_files
+from contracts.preprocessing import Preprocessing
 from contracts.signature import Signature
 from serving.engine.base import Array
 from serving.engine.samples import Samples, write_samples
@@ -29,10 +30,11 @@ STAGING = ".staging"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the caller is told: the package's digest and the plan that serves."""
+    """What the caller is told: the package's digest, the plan that serves, and where the model was taken from."""
 
     digest: str
     plan: str
+    source: str = ""
 
 
 def finish(
@@ -44,6 +46,7 @@ def finish(
     reports: Sequence[PlanReport],
     findings: Findings,
     lineage: Lineage,
+    preprocessing: Preprocessing | None,
     versions: Mapping[str, str],
     clock: Clock,
 ) -> Prepared:
@@ -63,6 +66,7 @@ def finish(
         lineage=lineage,
         created_at=datetime.fromtimestamp(clock.wall(), UTC).isoformat(timespec="milliseconds"),
         prepared_with=dict(versions) | _versions(),
+        preprocessing=preprocessing,
     )
     pack.flush(output)
     pack.write_manifest(output, manifest)

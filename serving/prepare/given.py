@@ -32,10 +32,21 @@ def read_given(path: Path, signatures: tuple[Signature, ...]) -> tuple[str, dict
         inputs = {spec.name: _typed(spec, arrays[spec.name]) for spec in signature.inputs}
     else:
         signature, inputs = _read_json(path, signatures)
+    return signature.name, _checked(signature, inputs)
+
+
+def read_columns(signature: Signature, values: Any) -> dict[str, Array]:
+    """The inputs of `signature` from JSON in column form: one array by input, or the array itself for the only one.
+    Raise InvalidInput naming what does not fit."""
+    columns = _columns(signature, values)
+    return _checked(signature, {spec.name: _array(spec, columns[spec.name]) for spec in signature.inputs})
+
+
+def _checked(signature: Signature, inputs: dict[str, Array]) -> dict[str, Array]:
     for spec in signature.inputs:
         _check(spec, inputs[spec.name])
     _check_rows(signature, inputs)
-    return signature.name, inputs
+    return inputs
 
 
 def _read_npz(path: Path) -> dict[str, Array]:

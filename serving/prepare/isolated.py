@@ -85,6 +85,13 @@ class Forked:
         self._child.join()
 
 
+def die_with_parent(parent: int) -> None:
+    """End this process when `parent`, its parent, ends, even in the middle of native code."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _ending(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return signal.Signals(-exit_code).name
@@ -94,8 +101,8 @@ def _ending(exit_code: int | None) -> str:
 def _serve(line: Connection, parents_end: Connection, parent: int) -> None:
     """The child: one job after the other until the parent hangs up."""
     parents_end.close()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # even in the middle of native code
-    while os.getppid() == parent:
+    die_with_parent(parent)
+    while True:
         try:
             function, args = line.recv()
         except EOFError:

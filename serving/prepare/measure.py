@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from contracts.machine import cores
 from contracts.signature import Signature
 from serving.engine.base import Engine
-from serving.prepare.compare import Difference, compare
+from serving.prepare.choose import fewest_threads
+from serving.prepare.compare import FULL, Difference, Tolerance, compare, too_many_flips
 from serving.prepare.rows import take
 from serving.prepare.samples import Case, Monotonic, brief, run
 
@@ -26,11 +28,14 @@ _ENOUGH_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Measured:
-    """`wrong` says why the plan must not serve, None when every answer was right. `seconds` is per run, by size."""
+    """`wrong` says why the plan must not serve, None when every answer was right. `seconds` is per run, by size, with
+    `threads` threads; `by_threads` has them for every number of threads that was tried."""
 
     difference: Difference = field(default_factory=Difference)
     rows_checked: int = 0
     seconds: Mapping[int, float] = field(default_factory=dict)
+    threads: int | None = None
+    by_threads: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def wrong(self) -> str | None:
@@ -40,18 +45,51 @@ class Measured:
 Cases = Mapping[str, tuple[Case, ...]]
 
 
-def measure(engine: Engine, signatures: tuple[Signature, ...], cases: Cases, monotonic: Monotonic) -> Measured:
+def measure_threads(
+    open_engine: Callable[[int], Engine],
+    signatures: tuple[Signature, ...],
+    cases: Cases,
+    monotonic: Monotonic,
+    tolerance: Tolerance = FULL,
+) -> Measured:
+    """`measure` with one thread and with all cores; what is kept is the fewest threads that are worth it."""
+    tried: dict[int, Measured] = {}
+    for threads in sorted({1, cores()}):
+        engine = open_engine(threads)
+        tried[threads] = measure(engine, signatures, cases, monotonic, tolerance)
+        engine.close()
+        if tried[threads].wrong is not None:
+            return tried[threads]
+    best = fewest_threads({threads: found.seconds for threads, found in tried.items()})
+    return Measured(
+        sum((found.difference for found in tried.values()), start=Difference()),
+        sum(found.rows_checked for found in tried.values()),
+        tried[best].seconds,
+        threads=best if tried[best].seconds else None,
+        by_threads={threads: found.seconds for threads, found in tried.items() if found.seconds},
+    )
+
+
+def measure(
+    engine: Engine,
+    signatures: tuple[Signature, ...],
+    cases: Cases,
+    monotonic: Monotonic,
+    tolerance: Tolerance = FULL,
+) -> Measured:
     """Check a plan that is not the reference: the main signature at every batch size, the others (often the same
     function under another name) and other sizes of open dimensions at few. Then time it."""
     main = _main(signatures, cases)
-    return _measure(engine, signatures, cases, monotonic, lambda s, i: _sizes(s, s is main and i == 0))
+    found = _check_all(engine, signatures, cases, tolerance, lambda s, i: _sizes(s, s is main and i == 0))
+    return found if found.wrong is not None else replace(found, seconds=_time(engine, signatures, cases, monotonic))
 
 
 def measure_reference(
     engine: Engine, signatures: tuple[Signature, ...], cases: Cases, monotonic: Monotonic
 ) -> Measured:
     """Time the reference, and see that it answers its own cases as it did before."""
-    return _measure(engine, signatures, cases, monotonic, lambda _signature, _case: ())
+    found = _check_all(engine, signatures, cases, FULL, lambda _signature, _case: ())
+    return found if found.wrong is not None else replace(found, seconds=_time(engine, signatures, cases, monotonic))
 
 
 def _sizes(signature: Signature, thoroughly: bool) -> tuple[int, ...]:
@@ -60,11 +98,11 @@ def _sizes(signature: Signature, thoroughly: bool) -> tuple[int, ...]:
     return (*BATCH_SIZES, *_BETWEEN) if thoroughly else _FEW
 
 
-def _measure(
+def _check_all(
     engine: Engine,
     signatures: tuple[Signature, ...],
     cases: Cases,
-    monotonic: Monotonic,
+    tolerance: Tolerance,
     sizes: Callable[[Signature, int], tuple[int, ...]],
 ) -> Measured:
     """Stops at the first wrong answer. `sizes` of a signature's n-th case; none means the case as it is."""
@@ -72,17 +110,17 @@ def _measure(
     for signature in signatures:
         for i, case in enumerate(cases[signature.name]):
             for call in _resized(case, sizes(signature, i)):
-                found = _check(engine, signature, call)
+                found = _check(engine, signature, call, tolerance)
                 difference, rows_checked = difference + found, rows_checked + _rows(call)
                 if found.wrong is not None:
                     wrong = f'signature "{signature.name}", {_rows(call)} rows: {found.wrong}'
                     return Measured(replace(difference, wrong=wrong), rows_checked)
-    return Measured(difference, rows_checked, _time(engine, signatures, cases, monotonic))
+    return Measured(replace(difference, wrong=too_many_flips(difference, rows_checked, tolerance)), rows_checked)
 
 
-def _check(engine: Engine, signature: Signature, call: Case) -> Difference:
+def _check(engine: Engine, signature: Signature, call: Case, tolerance: Tolerance) -> Difference:
     try:
-        return compare(call.outputs, run(engine, signature, call.inputs))
+        return compare(call.outputs, run(engine, signature, call.inputs), tolerance)
     except Exception as error:  # the runtime's own errors: any of them rules this plan out, none the model
         return Difference(wrong=f"does not run: {brief(error)}")
 

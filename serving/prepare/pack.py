@@ -7,6 +7,7 @@ from pathlib import Path
 
 from contracts.errors import Conflict, InvalidInput
 from contracts.package import MANIFEST, Lineage, Manifest, lineage_from_json, manifest_to_json
+from contracts.preprocessing import Preprocessing, parse
 
 MAX_LINEAGE_BYTES = 1024 * 1024
 
@@ -43,6 +44,18 @@ def read_lineage(text: str | None) -> Lineage:
         return lineage_from_json(json.loads(path.read_bytes(), parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"lineage {text}: expected a JSON object: {error}") from error
+
+
+def read_preprocessing(text: str | None) -> Preprocessing | None:
+    """What a person declared about pictures. Raise InvalidInput with the line or the field of the mistake."""
+    if text is None:
+        return None
+    path = Path(text)
+    if not path.is_file():
+        raise InvalidInput(f"preprocessing {text}: no such file")
+    if path.stat().st_size > MAX_LINEAGE_BYTES:
+        raise InvalidInput(f"preprocessing {text}: expected at most {MAX_LINEAGE_BYTES} bytes")
+    return parse(path.read_bytes(), path.name)
 
 
 def _no_constant(name: str) -> float:

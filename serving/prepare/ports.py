@@ -1,4 +1,4 @@
-"""What prepare's steps need from TensorFlow, as small as it can be said, so that they import without it."""
+"""What prepare's steps need from TensorFlow and its kin, as small as it can be said, so that they import without it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from contracts.signature import Signature
 from serving.engine.base import Engine
+from serving.prepare.plans import Candidate
 from serving.prepare.samples import Case, Monotonic
 
 
@@ -28,7 +29,7 @@ class LitertRuntime(Protocol):
         cases: Mapping[str, tuple[Case, ...]],
         monotonic: Monotonic,
     ) -> None:
-        """As Runtime's."""
+        """Begin checking and timing the file. Its `result` is a measure.Measured."""
 
     def result(self, seconds: float) -> Any: ...
 
@@ -36,9 +37,12 @@ class LitertRuntime(Protocol):
 
 
 class Runtime(Protocol):
-    """TensorFlow in this process and, apart from it, TensorFlow Lite. Close it at the end."""
+    """TensorFlow in this process and, apart from it, the runtimes of candidates, each in a process of its own: what
+    kills one leaves the others. Close it at the end."""
 
     versions: Mapping[str, str]
+    threads: int
+    """Threads inside one run of the reference."""
 
     def export_keras(self, keras_file: Path, target: Path) -> None:
         """Write the SavedModel of a scanned .keras file. Raises InvalidInput when Keras does not load it."""
@@ -46,19 +50,25 @@ class Runtime(Protocol):
     def reference(self, saved_model: Path, signatures: tuple[Signature, ...]) -> Engine:
         """Load the model with TensorFlow; whatever that raises rises."""
 
-    def start_conversion(self, saved_model: Path, target: Path, signatures: tuple[Signature, ...]) -> None:
-        """Begin converting to TensorFlow Lite. Its `result` is None when `target` is written, else why not."""
+    def lacks(self, runtime: str) -> str | None:
+        """Why nothing can be tried with a candidate's runtime, as a sentence; None when it is installed."""
+
+    def start_conversion(
+        self, plan: Candidate, saved_model: Path, target: Path, signatures: tuple[Signature, ...]
+    ) -> None:
+        """Begin converting. Its `result` is None when `target` is written, else why not, as a sentence."""
 
     def start_measuring(
         self,
-        litert_file: Path,
+        plan: Candidate,
+        converted: Path,
         signatures: tuple[Signature, ...],
         cases: Mapping[str, tuple[Case, ...]],
         monotonic: Monotonic,
     ) -> None:
-        """Begin checking and timing the converted model. Its `result` is a measure.Measured."""
+        """Begin checking and timing a converted model. Its `result` is a measure.Measured."""
 
-    def result(self, seconds: float) -> Any:
-        """What was begun last came to this. Raises isolated.DiedOrLate, RuntimeError, or Unavailable."""
+    def result(self, runtime: str, seconds: float) -> Any:
+        """What was begun last in this runtime came to this. Raises isolated.DiedOrLate, RuntimeError, Unavailable."""
 
     def close(self) -> None: ...

@@ -12,15 +12,16 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from contracts.errors import Unsupported
+from contracts.machine import cores
 from contracts.signature import DEFAULT_SIGNATURE, DTYPES, Signature, TensorSpec
 from serving.engine.base import Array, Engine, Tensors
 from serving.engine.litert import LitertEngine
 from serving.engine.tflite import entry, entry_names
+from serving.prepare.compare import FULL, Tolerance
 from serving.prepare.isolated import Forked, Isolation
-from serving.prepare.measure import BATCH_SIZES, Measured, measure
+from serving.prepare.measure import BATCH_SIZES, Measured, measure_threads
 from serving.prepare.samples import Case, Monotonic
 
-THREADS = 0  # as many as a worker takes by itself
 LONGEST_CALL = 120.0  # seconds
 
 
@@ -91,8 +92,11 @@ def measure_litert(
     signatures: tuple[Signature, ...],
     cases: Mapping[str, tuple[Case, ...]],
     monotonic: Monotonic,
+    tolerance: Tolerance = FULL,
 ) -> Measured:
-    return measure(LitertEngine(path, signatures, BATCH_SIZES, THREADS), signatures, cases, monotonic)
+    return measure_threads(
+        lambda threads: LitertEngine(path, signatures, BATCH_SIZES, threads), signatures, cases, monotonic, tolerance
+    )
 
 
 # In the child. The engine stays there between calls: it cannot travel.
@@ -102,7 +106,7 @@ _Tensor = tuple[str, str, tuple[int, ...]]  # name, dtype, shape with -1 for wha
 
 
 def _open(path: Path, signatures: tuple[Signature, ...]) -> None:
-    _opened[:] = [LitertEngine(path, signatures, (1,), THREADS)]
+    _opened[:] = [LitertEngine(path, signatures, (1,), cores())]
 
 
 def _run(signature: str, inputs: Tensors) -> dict[str, Array]:

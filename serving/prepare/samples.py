@@ -5,7 +5,7 @@ bounded in rows, bytes and time, because samples are kept in the package and run
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from serving.prepare.rows import fixed_dimension, take
 
 MAX_ROWS = 64
 MIN_ROWS = 2  # fewer say nothing about whether rows influence each other
+FEW_ROWS = 4  # fewer given rows than this are too few to judge by
 MAX_BYTES = 16 * 1024 * 1024  # inputs and outputs of one signature
 MAX_SECONDS = 0.5  # of the reference, for all rows at once
 
@@ -35,24 +36,30 @@ class Case:
 @dataclass(frozen=True)
 class Given:
     """Inputs of a signature that came with the model or from a person, one call or several of different shapes.
-    `origin` names them in a sentence."""
+    `origin` names them in a sentence. `optional` ones that the model does not run on are left out with a note."""
 
     calls: tuple[Mapping[str, Array], ...]
     origin: str = "samples"
+    optional: bool = False
 
 
 @dataclass(frozen=True)
 class SignatureCases:
     """The cases of a signature: the first is kept for warm-up, others have other sizes where dimensions are open.
-    `why_none` is a sentence when no inputs could be found. `given` says that they were not made up."""
+    `why_none` is a sentence when no inputs could be found. `given` says that they were not made up, `note` what the
+    report should say about them."""
 
     cases: tuple[Case, ...]
     given: bool = False
     why_none: str | None = None
+    note: str | None = None
 
 
 def settle(engine: Engine, signature: Signature, given: Given | None, monotonic: Monotonic) -> SignatureCases:
-    """Find inputs the model accepts. Raise InvalidInput when it does not accept the given ones."""
+    """Find inputs the model accepts. Raise InvalidInput when it does not accept the given ones, unless these are
+    optional."""
+    if given is not None and given.optional:
+        return _settled_if_it_runs(engine, signature, given, monotonic)
     if given is not None:
         limit = MAX_BYTES // len(given.calls)
         cases = tuple(_given_case(engine, signature, call, given.origin, limit) for call in given.calls)
@@ -60,6 +67,20 @@ def settle(engine: Engine, signature: Signature, given: Given | None, monotonic:
     if unknown := sorted({s.dtype for s in signature.inputs if s.dtype not in NUMPY_DTYPES}):
         return SignatureCases((), why_none=f"no samples can be made up for dtype {', '.join(unknown)}")
     return _generated(engine, signature, monotonic)
+
+
+def _settled_if_it_runs(engine: Engine, signature: Signature, given: Given, monotonic: Monotonic) -> SignatureCases:
+    try:
+        found = settle(engine, signature, replace(given, optional=False), monotonic)
+    except InvalidInput as error:
+        instead = settle(engine, signature, None, monotonic)
+        return replace(instead, note=f"{error.message}; samples were made up instead")
+    note = f'{given.origin} is the sample of "{signature.name}"'
+    if not has_rows(signature) or len(next(iter(found.cases[0].inputs.values()))) >= FEW_ROWS:
+        return replace(found, note=note)
+    # An example is often one row: it warms up, but judging a plan by it alone would be judging by a coin.
+    made_up = settle(engine, signature, None, monotonic).cases[:1]
+    return SignatureCases((*found.cases, *made_up), note=f"{note}, with made-up ones beside it")
 
 
 def _given_case(engine: Engine, signature: Signature, given: Mapping[str, Array], origin: str, max_bytes: int) -> Case:

@@ -14,17 +14,12 @@ from google.protobuf.message import DecodeError
 
 from contracts.errors import InvalidInput, Unsupported
 from contracts.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
+from serving.codec.tensorproto import DTYPES
 from serving.prepare.protos import Messages, message_class
 
 SERVE_TAG = "serve"
 MODEL_FILE = "saved_model.pb"
 _INIT_SIGNATURES = frozenset({"__saved_model_init_op", "__saved_model_train_op"})  # TensorFlow's own, never called
-
-# DataType of types.proto → contracts.signature.DTYPES. Reference types (n + 100) of TF1 graphs mean the same.
-DTYPES = {
-    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64",
-    9: "int64", 10: "bool", 14: "bfloat16", 17: "uint16", 18: "complex128", 19: "float16", 22: "uint32", 23: "uint64",
-}  # fmt: skip
 
 _MESSAGES: Messages = {
     "SavedModel": {"meta_graphs": (2, "MetaGraph", True)},
@@ -212,7 +207,7 @@ def _specs(signature: str, role: str, entries: Any) -> tuple[TensorSpec, ...]:
         where = f'signature "{signature}": {role} "{entry.key}"'
         if info.sparse.values or info.composite.components:
             raise Unsupported(f"{where} is a sparse or composite tensor: only dense tensors can be served")
-        dtype = DTYPES.get(info.dtype % 100)
+        dtype = DTYPES.get(info.dtype % 100)  # reference types (n + 100) of TF1 graphs mean the same
         if dtype is None:
             raise Unsupported(
                 f"{where} has a dtype that cannot be sent over the wire (TensorFlow's number {info.dtype})"

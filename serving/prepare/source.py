@@ -1,7 +1,8 @@
 """Recognises a model source, copies it aside and names its bytes.
 
 Everything after this step works on the copy, so that a trainer still writing, or a hand changing the source meanwhile,
-cannot make the package differ from what was scanned. Knows file layouts; neither TensorFlow nor what is inside.
+cannot make the package differ from what was scanned. Which names make a model is layout.py's business; neither of them
+knows TensorFlow or what is inside.
 """
 
 import hashlib
@@ -13,47 +14,66 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.errors import InvalidInput, NotFound, Unsupported
+from contracts.errors import InvalidInput, NotFound, TooLarge, Unsupported
 from contracts.package import canonical_json, list_files, sha256_of
+from serving.prepare import layout
+from serving.prepare.layout import Names
+from serving.prepare.mlmodel import MlModel
 from serving.prepare.savedmodel import MODEL_FILE
 
-KIND_SAVED_MODEL = "saved_model"
-KIND_KERAS = "keras"
-KIND_TFLITE = "tflite"
 _TFLITE_MAGIC = b"TFL3"  # at byte 4: the file identifier of the flatbuffer
 MAX_FILES = 10_000  # of a SavedModel; ordinary ones have fewer than a hundred
-
-# What a SavedModel is made of. Anything else beside it (notes, logs, a .git) is not part of the model and stays out.
-_MEMBERS = frozenset(
-    {MODEL_FILE, "fingerprint.pb", "keras_metadata.pb", "variables", "assets", "assets.extra"}
-)  # fmt: skip
 _SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
-_VERSION = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model as it came: one of the kinds above, and the SavedModel directory or the file itself."""
+    """A model as it came: its kind, the SavedModel directory or the file itself, and what MLflow said about it, read
+    from the directory `described`."""
 
     kind: str
     path: Path
+    mlflow: MlModel | None = None
+    described: Path | None = None
+
+
+class LocalTree:
+    """A directory of this machine, as layout.Tree."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self, below: str) -> Names:
+        try:
+            found = [(entry.name, entry.is_dir()) for entry in os.scandir(self._root / below)]
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return Names(frozenset(), frozenset())
+        return Names(frozenset(n for n, d in found if not d), frozenset(n for n, d in found if d))
+
+    def read(self, path: str, limit: int) -> bytes:
+        with (self._root / path).open("rb") as stream:
+            content = stream.read(limit + 1)
+        if len(content) > limit:
+            raise TooLarge(f"source: {path} is bigger than {limit} bytes")
+        return content
 
 
 def recognise(text: str) -> Source:
-    """Find the model at `text`: a SavedModel directory, a TensorFlow Serving directory with numbered versions in it
-    (the highest is taken), a .keras or a .tflite file. Raise NotFound or InvalidInput saying what was expected and what
-    came."""
+    """Find the model at `text`: a SavedModel directory, a directory with numbered versions in it (the highest is
+    taken), one that MLflow wrote, a .keras or a .tflite file. Raise NotFound, InvalidInput or Unsupported saying what
+    was expected and what came."""
     path = Path(text).expanduser()
     if not path.exists():
         raise NotFound(f"source {text}: no such file or directory")
     if path.is_dir():
-        return Source(KIND_SAVED_MODEL, _saved_model_directory(path, text))
+        found = layout.find(LocalTree(path), text)
+        return Source(found.kind, path / found.path, found.mlflow, path)
     if not path.is_file():
         raise InvalidInput(
             f"source {text}: expected a directory or a file, got something else, like a pipe or a device"
         )
     if path.name == MODEL_FILE:
-        return Source(KIND_SAVED_MODEL, path.parent)
+        return Source(layout.KIND_SAVED_MODEL, path.parent)
     if path.suffix in (".h5", ".hdf5"):
         raise Unsupported(
             f"source {text}: HDF5 models are not read: load it and save it again with model.export(…) or as .keras"
@@ -64,42 +84,18 @@ def recognise(text: str) -> Source:
                 f"source {text}: expected a TensorFlow Lite file, got {path.stat().st_size} bytes of another kind: "
                 "is it still being written?"
             )
-        return Source(KIND_TFLITE, path)
+        return Source(layout.KIND_TFLITE, path)
     if not zipfile.is_zipfile(path):
         raise InvalidInput(
             f"source {text}: expected a SavedModel directory, a whole .keras or a .tflite file, got one of "
             f"{path.stat().st_size} bytes that is no zip archive: is it still being written?"
         )
-    return Source(KIND_KERAS, path)
+    return Source(layout.KIND_KERAS, path)
 
 
 def _has_magic(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(8)[4:] == _TFLITE_MAGIC
-
-
-def _saved_model_directory(path: Path, text: str) -> Path:
-    if (path / MODEL_FILE).is_file():
-        return path
-    if (path / "saved_model.pbtxt").is_file():
-        raise Unsupported(f"source {text}: SavedModels in text form are not read: save it as {MODEL_FILE}")
-    versions = [p for p in path.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir()]
-    if versions:
-        highest = max(versions, key=lambda p: int(p.name))
-        if not (highest / MODEL_FILE).is_file():
-            raise InvalidInput(
-                f"source {text}: its highest version, {highest.name}, has no {MODEL_FILE}: {_seen(highest)}"
-            )
-        return highest
-    raise InvalidInput(
-        f"source {text}: expected {MODEL_FILE} or numbered version directories in it, got {_seen(path)}: "
-        "export with model.export(…) or tf.saved_model.save(…)"
-    )
-
-
-def _seen(path: Path) -> str:
-    names = sorted(p.name for p in path.iterdir())
-    return "an empty directory" if not names else ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def copy_saved_model(source: Path, target: Path) -> None:
@@ -133,7 +129,7 @@ def _listing(root: Path) -> dict[str, tuple[int, int, int]]:
     """Every file of the model → what would change if it were written again."""
     found: dict[str, tuple[int, int, int]] = {}
     home = root.resolve()
-    for name in sorted(_MEMBERS):
+    for name in sorted(layout.MEMBERS):
         top = root / name
         for path in [top, *sorted(top.rglob("*"))] if top.is_dir() else [top]:
             if not path.resolve().is_relative_to(home):

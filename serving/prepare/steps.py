@@ -3,31 +3,34 @@
 Works on the copy that was scanned, writes only into the output directory, and leaves either a whole package or nothing.
 """
 
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from contracts.clock import Clock
 from contracts.errors import InvalidInput
 from contracts.package import PlanReport
 from contracts.prepare import PrepareSpec
+from contracts.preprocessing import resolve
 from serving.engine.base import Engine
-from serving.prepare import pack, savedmodel, source
+from serving.prepare import layout, pack, savedmodel, source
 from serving.prepare.choose import choose
-from serving.prepare.findings import LITERT_PATH, Findings, Model, measure_rows, report_on, settle_all
+from serving.prepare.compare import FULL
+from serving.prepare.described import describe, with_mlflow
+from serving.prepare.findings import Findings, Model, measure_rows, report_on, settle_all
 from serving.prepare.finish import STAGING, Prepared, finish
 from serving.prepare.given import read_given
-from serving.prepare.isolated import DiedOrLate, is_full_disk
-from serving.prepare.measure import Measured, measure_reference
+from serving.prepare.isolated import is_full_disk
+from serving.prepare.measure import measure_reference
+from serving.prepare.plans import TENSORFLOW_PATH
 from serving.prepare.ports import LitertRuntime, Runtime
 from serving.prepare.samples import Given, brief
 from serving.prepare.scan import refuse_forbidden, refuse_missing_variables
 from serving.prepare.scan_keras import refuse_unsafe_keras
-from serving.prepare.stages import LONGEST, Tell
+from serving.prepare.stages import Tell
 from serving.prepare.tflite_steps import prepare_tflite
+from serving.prepare.trials import Trials, keep_only, tolerances
 from serving.prepare.warmup_records import read_warm_up
-
-TENSORFLOW_PATH = "plans/tensorflow"
 
 
 def prepare(
@@ -45,9 +48,11 @@ def prepare(
     output = pack.open_output(spec.output)
     try:
         found = source.recognise(spec.source)
-        if found.kind == source.KIND_TFLITE:
-            return prepare_tflite(spec, found, tell, clock, open_litert)
-        return _prepare(spec, found, tell, clock, open_runtime)
+        if found.kind == layout.KIND_TFLITE:
+            prepared = prepare_tflite(spec, found, tell, clock, open_litert)
+        else:
+            prepared = _prepare(spec, found, tell, clock, open_runtime)
+        return replace(prepared, source=str(found.path if found.mlflow is None else found.described))
     except BaseException:
         pack.empty(output)
         raise
@@ -61,36 +66,37 @@ def _prepare(
     open_runtime: Callable[[], Runtime],
 ) -> Prepared:
     output = Path(spec.output)
-    lineage = pack.read_lineage(spec.lineage)
-    tell("copy", spec.source)
+    lineage = with_mlflow(pack.read_lineage(spec.lineage), found.mlflow)
+    declared = pack.read_preprocessing(spec.preprocessing)
+    tell("copy", str(found.path))
     copy = _copy(found, output)
     source_digest = source.digest_of_copy(copy)
     tell("scan", f"{found.kind} {source_digest[:12]}")
     model = None
-    if found.kind == source.KIND_KERAS:
+    if found.kind == layout.KIND_KERAS:
         refuse_unsafe_keras(copy, copy.parent)
     else:
-        model = _scan(copy, spec)  # before TensorFlow's import, which takes seconds
+        model = _scan(copy, spec, found)  # before TensorFlow's import, which takes seconds
     tell("import", "TensorFlow")
     runtime = open_runtime()
     try:
         if model is None:
             tell("export", "the .keras file as a SavedModel")
-            model = _export(runtime, copy, output / TENSORFLOW_PATH, spec)
+            model = _export(runtime, copy, output / TENSORFLOW_PATH, spec, found)
+        if declared is not None:
+            resolve(declared, model.signatures)
         tell("load", f"signatures {', '.join(s.name for s in model.signatures)}")
-        runtime.start_conversion(model.path, output / LITERT_PATH, model.signatures)
+        trials = Trials(runtime, model, output, reduced_precision=spec.reduced_precision)
+        trials.start()
         reference = _load(runtime, model)
         tell("samples", "; ".join(model.notes) or ("given" if model.given else "generated from the signature"))
         cases = settle_all(reference, model, clock)
         tell("rows", "whether rows influence each other")
         findings = measure_rows(reference, model, cases, clock)
-        tell("convert", "litert")
-        why_not_litert = _conversion(runtime)
+        tell("convert", "plans that may be faster")
+        trials.convert()
         tell("verify", "plans against TensorFlow's own outputs, and their speed")
-        measured = (
-            _tensorflow_report(runtime, reference, findings, clock),
-            _litert_report(runtime, output, findings, why_not_litert, clock),
-        )
+        measured = (_tensorflow_report(runtime, reference, findings, clock), *trials.reports(findings, clock))
         reference.close()
     finally:
         runtime.close()
@@ -101,9 +107,10 @@ def _prepare(
         source_kind=found.kind,
         source_digest=source_digest,
         plan=plan,
-        reports=reports,
+        reports=keep_only(output, reports),
         findings=findings,
         lineage=lineage,
+        preprocessing=declared,
         versions=runtime.versions,
         clock=clock,
     )
@@ -111,7 +118,7 @@ def _prepare(
 
 def _copy(found: source.Source, output: Path) -> Path:
     """A SavedModel goes straight to its place in the package, a .keras file into the staging directory."""
-    if found.kind == source.KIND_KERAS:
+    if found.kind == layout.KIND_KERAS:
         target = output / STAGING / "source.keras"
         source.copy_file(found.path, target)
         return target
@@ -120,7 +127,7 @@ def _copy(found: source.Source, output: Path) -> Path:
     return target
 
 
-def _scan(saved_model: Path, spec: PrepareSpec) -> Model:
+def _scan(saved_model: Path, spec: PrepareSpec, found: source.Source) -> Model:
     graphs = savedmodel.read(saved_model / savedmodel.MODEL_FILE)
     refuse_forbidden(graphs)
     refuse_missing_variables(graphs, saved_model)
@@ -128,16 +135,18 @@ def _scan(saved_model: Path, spec: PrepareSpec) -> Model:
     if spec.samples is not None:
         name, inputs = read_given(Path(spec.samples), signatures)
         return Model(saved_model, signatures, {name: Given((inputs,))})
+    described = describe(found, signatures)
     warm_up = read_warm_up(saved_model, signatures)
     if warm_up is None:
-        return Model(saved_model, signatures, {})
-    return Model(saved_model, signatures, warm_up.given, (warm_up.note,))
+        return Model(saved_model, signatures, described.given, described.notes)
+    # What callers really sent says more than one example.
+    return Model(saved_model, signatures, {**described.given, **warm_up.given}, (warm_up.note, *described.notes))
 
 
-def _export(runtime: Runtime, keras_file: Path, target: Path, spec: PrepareSpec) -> Model:
+def _export(runtime: Runtime, keras_file: Path, target: Path, spec: PrepareSpec, found: source.Source) -> Model:
     target.parent.mkdir(parents=True, exist_ok=True)
     runtime.export_keras(keras_file, target)
-    return _scan(target, spec)  # a custom object that slipped through would show here
+    return _scan(target, spec, found)  # a custom object that slipped through would show here
 
 
 def _load(runtime: Runtime, model: Model) -> Engine:
@@ -151,37 +160,12 @@ def _load(runtime: Runtime, model: Model) -> Engine:
         ) from error
 
 
-def _conversion(runtime: Runtime) -> str | None:
-    try:
-        why_not: str | None = runtime.result(LONGEST["convert"] / 2)
-    except (DiedOrLate, RuntimeError) as error:
-        return f"the conversion {error}"
-    return why_not
-
-
 def _tensorflow_report(runtime: Runtime, reference: Engine, findings: Findings, clock: Clock) -> PlanReport:
     """TensorFlow is correct by definition; it is measured all the same, for its speed and for answers that change."""
     measured = measure_reference(reference, findings.signatures, findings.runs, clock.monotonic)
     unsteady = (f"it does not always give the same answer: {measured.wrong}",) if measured.wrong else ()
     version = runtime.versions["tensorflow"]
     reason = "; ".join((f"the reference, TensorFlow {version}", *unsteady, *findings.unchecked, *findings.notes))
-    return report_on("tensorflow", "passed", reason, TENSORFLOW_PATH, measured)
-
-
-def _litert_report(runtime: Runtime, output: Path, findings: Findings, why_not: str | None, clock: Clock) -> PlanReport:
-    unchecked = "; ".join(findings.unchecked)
-    measured = Measured()
-    if why_not is None and not unchecked:
-        runtime.start_measuring(output / LITERT_PATH, findings.signatures, findings.runs, clock.monotonic)
-        try:
-            measured = runtime.result(LONGEST["verify"] / 2)
-            why_not = measured.wrong
-        except (DiedOrLate, RuntimeError) as error:
-            why_not = f"running the converted model failed: {error}"
-    if why_not is not None or unchecked:
-        shutil.rmtree((output / LITERT_PATH).parent, ignore_errors=True)
-        status = "failed" if why_not is not None else "skipped"
-        return report_on("litert", status, why_not or unchecked, None, measured)
-    found = measured.difference
-    reason = f"matches TensorFlow on {measured.rows_checked} rows, off by at most {found.max_abs_error:.2g}"
-    return report_on("litert", "passed", reason, LITERT_PATH, measured)
+    timed = replace(measured, threads=runtime.threads)
+    allowed = tolerances(FULL, findings.signatures)
+    return report_on("tensorflow", "passed", reason, TENSORFLOW_PATH, timed, tolerance=allowed)

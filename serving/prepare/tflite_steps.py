@@ -12,14 +12,16 @@ from contracts.clock import Clock
 from contracts.errors import InvalidInput
 from contracts.package import PlanReport
 from contracts.prepare import PrepareSpec
+from contracts.preprocessing import resolve
 from contracts.signature import Signature
 from serving.prepare import pack, source
 from serving.prepare.choose import choose
-from serving.prepare.findings import LITERT_PATH, Findings, Model, measure_rows, report_on, settle_all
+from serving.prepare.findings import Findings, Model, measure_rows, report_on, settle_all
 from serving.prepare.finish import Prepared, finish
 from serving.prepare.given import read_given
 from serving.prepare.isolated import DiedOrLate
 from serving.prepare.measure import Measured
+from serving.prepare.plans import LITERT_PATH
 from serving.prepare.ports import LitertRuntime
 from serving.prepare.samples import Given
 from serving.prepare.stages import LONGEST, Tell
@@ -35,6 +37,7 @@ def prepare_tflite(
     """Write a package into `spec.output`, which the caller empties when this raises."""
     output = Path(spec.output)
     lineage = pack.read_lineage(spec.lineage)
+    declared = pack.read_preprocessing(spec.preprocessing)
     tell("copy", spec.source)
     copy = output / LITERT_PATH
     source.copy_file(found.path, copy)
@@ -44,6 +47,8 @@ def prepare_tflite(
     try:
         signatures = runtime.signatures(copy)
         model = Model(copy, signatures, _given(spec, signatures))
+        if declared is not None:
+            resolve(declared, signatures)
         tell("load", f"signatures {', '.join(s.name for s in signatures)}")
         reference = runtime.reference(model.path, model.signatures)
         tell("samples", "given" if model.given else "generated from the signature")
@@ -69,6 +74,7 @@ def prepare_tflite(
         reports=reports,
         findings=findings,
         lineage=lineage,
+        preprocessing=declared,
         versions=runtime.versions,
         clock=clock,
     )
@@ -95,7 +101,7 @@ def _verified(runtime: LitertRuntime, copy: Path, findings: Findings, clock: Clo
     origin = f"the file itself, run by LiteRT {version}; there is no TensorFlow model to compare it with"
     report = report_on("litert", "passed", "; ".join((origin, *notes)), LITERT_PATH, measured)
     # These fields speak of differences from TensorFlow, and nobody knows any.
-    return findings, replace(report, max_abs_error=None, argmax_flips=None, rows_checked=None)
+    return findings, replace(report, max_abs_error=None, max_rel_error=None, argmax_flips=None, rows_checked=None)
 
 
 def _measured(runtime: LitertRuntime, copy: Path, findings: Findings, clock: Clock) -> Measured:

@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, TooLarge
 from contracts.signature import DEFAULT_SIGNATURE, Signature
+from serving.codec.messages import parse
+from serving.codec.tensorproto import to_array
+from serving.codec.v1_examples import Method
+from serving.codec.v1_proto import PREDICT_REQUEST
+from serving.codec.v1_proto_examples import MULTI_REQUEST, REQUESTS, serialized
 from serving.engine.base import NUMPY_DTYPES, Array
 from serving.prepare.given import misfit
 from serving.prepare.protos import Messages, message_class
 from serving.prepare.rows import fixed_dimension
 from serving.prepare.samples import MAX_BYTES, Given, size_of
-from serving.prepare.tensorproto import TENSOR_MESSAGES, to_array
 from serving.prepare.tfrecord import read_records
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -28,33 +32,21 @@ MAX_RECORDS = 1000  # TensorFlow Serving's own limit
 MAX_SHAPES = 3  # different shapes kept by signature: sequences of several lengths
 _WHAT = f"warm-up file {FILE}"
 _MOST_BYTES = MAX_BYTES // MAX_SHAPES  # of a call that cannot be cut into rows
+_MOST_OF_A_TENSOR = 256 * 1024 * 1024  # bytes: a few can promise any shape
 _ROWS_KEPT = 1024  # of one shape; samples are spread over them
 
-# TensorFlow Serving's prediction_log, predict, model, classification, regression, inference and input.proto. Examples
-# stay bytes: a signature that takes them takes them serialized.
+# TensorFlow Serving's prediction_log.proto: what was called, and the call's own request as the bytes it is.
 _MESSAGES: Messages = {
     "PredictionLog": {
-        "classify": (2, "ExamplesLog", False),
-        "regress": (3, "ExamplesLog", False),
-        "multi_inference": (4, "MultiLog", False),
+        "classify": (2, "Call", False),
+        "regress": (3, "Call", False),
+        "multi_inference": (4, "Call", False),
         "session_run": (5, "Empty", False),
-        "predict": (6, "PredictLog", False),
+        "predict": (6, "Call", False),
         "predict_streamed": (7, "Empty", False),
     },
     "Empty": {},
-    "PredictLog": {"request": (1, "PredictRequest", False)},
-    "PredictRequest": {"model": (1, "ModelSpec", False), "inputs": (2, "InputEntry", True)},
-    "ModelSpec": {"name": (1, "string", False), "signature": (3, "string", False)},
-    "InputEntry": {"key": (1, "string", False), "value": (2, "TensorProto", False)},
-    "ExamplesLog": {"request": (1, "ExamplesRequest", False)},
-    "ExamplesRequest": {"model": (1, "ModelSpec", False), "input": (2, "Input", False)},
-    "MultiLog": {"request": (1, "MultiRequest", False)},
-    "MultiRequest": {"tasks": (1, "Task", True), "input": (2, "Input", False)},
-    "Task": {"model": (1, "ModelSpec", False)},
-    "Input": {"plain": (1, "Examples", False), "contextual": (2, "ContextualExamples", False)},
-    "Examples": {"examples": (1, "bytes", True)},
-    "ContextualExamples": {"examples": (1, "bytes", True), "context": (2, "bytes", False)},
-    **TENSOR_MESSAGES,
+    "Call": {"request": (1, "bytes", False)},
 }
 PREDICTION_LOG = message_class("teal.warmup", _MESSAGES, "PredictionLog")
 
@@ -122,19 +114,27 @@ def _refusal(number: int, words: str) -> InvalidInput:
 def _calls(log: Any, number: int, signatures: tuple[Signature, ...]) -> Iterator[tuple[Signature, Inputs]]:
     """The calls of one record, each with inputs that fit its signature. Raise InvalidInput when one does not."""
     if log.HasField("predict"):
-        request = log.predict.request
-        signature = _called(request.model, number, signatures)
-        yield signature, _checked(signature, {e.key: e.value for e in request.inputs}, number)
-    for kind in ("classify", "regress"):
-        if log.HasField(kind):
-            request = getattr(log, kind).request
-            yield _with_examples(_called(request.model, number, signatures), request.input, number)
-    for task in log.multi_inference.request.tasks:
-        yield _with_examples(_called(task.model, number, signatures), log.multi_inference.request.input, number)
+        predict = _request(PREDICT_REQUEST, log.predict.request, number)
+        signature = _called(predict.model_spec, number, signatures)
+        yield signature, _checked(signature, predict.inputs, number)
+    for method in Method:
+        if log.HasField(method.value):
+            request = _request(REQUESTS[method], getattr(log, method.value).request, number)
+            yield _with_examples(_called(request.model_spec, number, signatures), request.input, number)
+    multi = _request(MULTI_REQUEST, log.multi_inference.request, number)
+    for task in multi.tasks:
+        yield _with_examples(_called(task.model_spec, number, signatures), multi.input, number)
+
+
+def _request(kind: Any, data: bytes, number: int) -> Any:
+    try:
+        return parse(kind, data)
+    except InvalidInput as error:
+        raise _refusal(number, error.message) from None
 
 
 def _called(model: Any, number: int, signatures: tuple[Signature, ...]) -> Signature:
-    name = model.signature or DEFAULT_SIGNATURE
+    name = model.signature_name or DEFAULT_SIGNATURE
     signature = next((s for s in signatures if s.name == name), None)
     if signature is None:
         has = ", ".join(f'"{s.name}"' for s in signatures)
@@ -157,7 +157,7 @@ def _checked(signature: Signature, tensors: Mapping[str, Any], number: int) -> I
         if spec.dtype not in NUMPY_DTYPES:
             continue  # bfloat16: the call is left out as a whole, see _not_kept
         try:
-            inputs[spec.name] = to_array(tensors[spec.name])
+            inputs[spec.name] = to_array(tensors[spec.name], _MOST_OF_A_TENSOR)
         except ValueError as error:
             raise _refusal(number, f'{where}: input "{spec.name}" {error}') from None
         if (wrong := misfit(spec, inputs[spec.name])) is not None:
@@ -172,12 +172,14 @@ def _checked(signature: Signature, tensors: Mapping[str, Any], number: int) -> I
 
 
 def _with_examples(signature: Signature, given: Any, number: int) -> tuple[Signature, Inputs]:
-    """A call with tf.Examples; the shared context of a list is put before each of them (of two values of one feature
-    the later is the one that counts, and joining the bytes of two messages merges them)."""
+    """A call with tf.Examples."""
     specs = signature.inputs
     if len(specs) != 1 or specs[0].dtype != "string":
         raise _refusal(number, f'sends tf.Examples to signature "{signature.name}", which does not take one text input')
-    examples = [*given.plain.examples, *(given.contextual.context + e for e in given.contextual.examples)]
+    try:
+        examples = serialized(given)
+    except TooLarge as error:
+        raise _refusal(number, error.message) from None
     texts = np.empty(len(examples), object)
     texts[:] = examples
     if (words := misfit(specs[0], texts)) is not None:

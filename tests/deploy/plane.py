@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from contracts.errors import Unavailable
 from deploy.commands import Commands
@@ -37,6 +38,7 @@ class Plane:
     clock: HandClock
     reconciler: Reconciler
     http: httpx.AsyncClient
+    app: FastAPI
 
     async def post(self, path: str, **body: Any) -> httpx.Response:
         return await self.http.post(f"/api/v1/models/{path}", json=body)
@@ -122,13 +124,14 @@ async def plane(
         envoy_metrics=_gone,
         worker_metrics=lambda _id: _gone(),
     )
-    transport = httpx.ASGITransport(app=application(parts), raise_app_exceptions=False)
+    app = application(parts)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     reconciler.first_table()
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090") as http:
             running = asyncio.create_task(reconciler.run()) if ticking else None
             try:
-                yield Plane(home, store, fleet, traffic, counters, clock, reconciler, http)
+                yield Plane(home, store, fleet, traffic, counters, clock, reconciler, http, app)
             finally:
                 if running is not None:
                     running.cancel()

@@ -10,8 +10,9 @@ from pathlib import Path
 from contracts.errors import TealError
 from contracts.prepare import PrepareSpec
 from deploy.home import Home
-from deploy.registry.preparation import PrepareLimits
+from deploy.registry.preparation import Steps
 from deploy.registry.registry import Registry
+from deploy.registry.step import StepLimits
 from deploy.rollout.events import Deploy, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.rules import decide
 from deploy.store.database import sqlite_url
@@ -29,7 +30,8 @@ def argv(spec: PrepareSpec) -> list[str]:
 def registry(path: Path, seconds: float = 60.0) -> tuple[Registry, Store, Home]:
     home = Home(path)
     store = Store(sqlite_url(home.state))
-    return Registry(home, store, argv=argv, limits=PrepareLimits(seconds=seconds)), store, home
+    steps = Steps(StepLimits(seconds=seconds), argv)
+    return Registry(home, store, steps=steps), store, home
 
 
 def source(path: Path, text: str = "ok weights") -> Path:

@@ -1,6 +1,7 @@
 """The operating API from outside: commands that answer once acknowledged, errors with a sentence and a stable code."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -379,7 +380,21 @@ def test_openapi_names_every_path_of_the_architecture_with_its_errors(tmp_path: 
         commands = {f"/api/v1/models/{{name}}/{v}" for v in VERBS}
         assert commands <= set(spec["paths"])
         for path in commands:
-            assert {"200", "400", "404", "409", "503", "504"} <= set(spec["paths"][path]["post"]["responses"])
+            assert {"200", "400", "404", "409", "415", "503"} <= set(spec["paths"][path]["post"]["responses"])
             assert "422" not in spec["paths"][path]["post"]["responses"]
+
+    drive(tmp_path, story)
+
+
+def test_no_call_takes_a_source_to_fetch(tmp_path: Path) -> None:
+    """Fetching reaches whatever the credentials of this machine reach: who asks for it needs a shell here."""
+
+    async def story(p: Plane) -> None:
+        spec = await p.get("/openapi.json")
+        bodies = json.dumps([call.get("requestBody") for path in spec["paths"].values() for call in path.values()])
+        named = [name for name in spec["components"]["schemas"] if f'/{name}"' in bodies]
+        assert named
+        taken = {field for name in named for field in spec["components"]["schemas"][name].get("properties", {})}
+        assert not taken & {"source", "uri", "url", "path", "samples", "lineage", "endpoint"}
 
     drive(tmp_path, story)

@@ -130,7 +130,7 @@ def test_a_preparation_that_hangs_is_ended_with_its_children(tmp_path: Path) -> 
     [
         ("../m", "source.txt", InvalidInput, "model name"),
         ("m", "nowhere", NotFound, "does not exist"),
-        ("m", "s3://bucket/model", InvalidInput, "not supported"),
+        ("m", "https://bucket/model", InvalidInput, "not supported"),
         ("m", "http://169.254.169.254/x", InvalidInput, "not supported"),
     ],
 )

@@ -371,3 +371,17 @@ TestOperators.settings = settings(max_examples=60, stateful_step_count=40, deadl
 def test_a_weight_outside_0_to_100_is_refused(units: int) -> None:
     with pytest.raises(InvalidInput, match="out of range"):
         give(base(State.CANARY), Weight(units))
+
+
+def test_threads_stay_with_a_version_and_are_taken_over_by_the_next() -> None:
+    first = give(Deployment("m"), Deploy(1, "d1", threads=3))
+    assert first.candidate is not None and first.candidate.threads == 3
+    live = replace(base(State.LIVE), live=replace(ONE, threads=3))
+    following = give(live, Deploy(2, "d2"))
+    assert following.candidate is not None and following.candidate.threads == 3
+    chosen = give(live, Deploy(2, "d2", threads=0))
+    assert chosen.candidate is not None and chosen.candidate.threads == 0
+    with pytest.raises(Conflict, match="deployed with 3 threads, which cannot change while it serves"):
+        give(live, Deploy(1, "d1", replicas=2, threads=1))
+    with pytest.raises(InvalidInput, match="threads -1 is out of range"):
+        Deploy(1, "d1", threads=-1)

@@ -165,10 +165,30 @@ class Gateway:
         place = self.status(model)[role]
         return [w["pid"] for w in place["workers"] if w["state"] == "ready"]
 
+    def deployed(self) -> list[str]:
+        """Names of the models that have a live version."""
+        return [m["model"] for m in call(f"{self.admin}/api/v1/status").json["models"] if m["live"]]
+
+    def workers(self) -> list[Any]:
+        """Every worker of every model as the status shows it: id, state, pid, restarts, reason."""
+        models = call(f"{self.admin}/api/v1/status").json["models"]
+        places = [m[role] for m in models for role in ("live", "candidate", "previous") if m[role]]
+        return [worker for place in places for worker in place.get("workers", [])]
+
+    def wait_ready(self, seconds: float = 5.0) -> None:
+        """Return once every worker is ready in the eyes of the fleet and of Envoy."""
+        eventually("every worker is ready", lambda: all(w["state"] == "ready" for w in self.workers()), seconds)
+
+    def worker_metrics(self, worker_id: str) -> list[str]:
+        return call(f"{self.admin}/metrics/workers/{worker_id}").body.decode().splitlines()
+
+    def envoy_metrics(self) -> list[str]:
+        return call(f"{self.admin}/metrics/envoy").body.decode().splitlines()
+
     def healthy_workers(self, version: int = 1, model: str = "digits") -> int:
         """How many workers of a version Envoy itself holds for healthy: the capacity that clients have."""
         label = f'model="{model}",version="{version}"'
-        series = [line for line in call(f"{self.admin}/metrics/envoy").body.decode().splitlines() if label in line]
+        series = [line for line in self.envoy_metrics() if label in line]
         return sum(int(float(s.split()[-1])) for s in series if s.startswith("envoy_cluster_membership_healthy"))
 
     def envoy_pid(self) -> int:

@@ -25,6 +25,11 @@ class HandClock:
         self._sleepers.append((self._monotonic + seconds, woken))
         await woken.wait()
 
+    @property
+    def next_due(self) -> float:
+        """When the first sleeper wants to be woken; infinity when nobody sleeps."""
+        return min((until for until, _ in self._sleepers), default=float("inf"))
+
     def move(self, seconds: float) -> None:
         self._monotonic += seconds
         self._wall += seconds

@@ -41,11 +41,13 @@ def main() -> int:
     say(stage="load", detail="a model")
     print("something a model prints", flush=True)
     if mood == "bad":
-        say(error={"code": "invalid_input", "message": "no signature with an input named x"})
+        say(error={"code": "invalid_input", "message": f"{given.source}: no signature with an input named x"})
         return 1
     if mood == "dies":
         print("segmentation fault, or so", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
+    if mood == "env":  # the package holds what a model could read
+        content = json.dumps(dict(os.environ))
     if mood == "hangs":
         time.sleep(600)
     if mood == "full":

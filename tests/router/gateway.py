@@ -153,6 +153,15 @@ async def gateway(limits: Limits = LIMITS, **changes: Any) -> AsyncIterator[Gate
                 shutil.rmtree(directory)
 
 
+async def raw(g: Gateway, sent: bytes) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", g.config.port)
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        said = await reader.read()
+    writer.close()
+    return said.decode("latin-1")
+
+
 async def until(claim: Callable[[], Any], seconds: float = 10.0) -> None:
     """Poll until `claim()`, which may be a coroutine function, is true; fail after `seconds`."""
     async with asyncio.timeout(seconds):

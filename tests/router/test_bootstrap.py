@@ -24,7 +24,7 @@ CONFIG = EnvoyConfig("127.0.0.1", 8080, "/run/admin.sock", "/run/xds.sock", conc
 
 
 def manager(config: EnvoyConfig = CONFIG) -> dict[str, Any]:
-    (listener,) = bootstrap.render(config)["static_resources"]["listeners"]
+    listener, *_ = bootstrap.render(config)["static_resources"]["listeners"]
     found: dict[str, Any] = listener["filter_chains"][0]["filters"][0]["typed_config"]
     return found
 
@@ -56,7 +56,7 @@ def test_every_limit_of_the_predictions_port_is_in_the_configuration() -> None:
         "initial_stream_window_size": 256 * 1024,
         "initial_connection_window_size": 1024 * 1024,
     }
-    (listener,) = bootstrap.render(CONFIG)["static_resources"]["listeners"]
+    listener, *_ = bootstrap.render(CONFIG)["static_resources"]["listeners"]
     assert listener["per_connection_buffer_limit_bytes"] == 32 * 1024
 
 

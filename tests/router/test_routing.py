@@ -8,7 +8,7 @@ import pytest
 from contracts.limits import LIMITS
 from contracts.names import Color
 from router.table import RoutingTable
-from tests.router.gateway import Gateway, alone, backend, both, gateway, table, until
+from tests.router.gateway import Gateway, alone, backend, both, gateway, raw, table, until
 
 pytestmark = pytest.mark.e2e
 
@@ -79,6 +79,15 @@ PATHS = (
     ("GET", "/v1", 400, "malformed"),
     ("GET", "/v2/models/digits/infer", 405, "malformed"),
     ("POST", "/v2/models/digits/ready", 405, "malformed"),
+    ("OPTIONS", "/v2/models/digits/versions/2", 405, "malformed"),
+    ("DELETE", "/v2/models/nobody/infer", 405, "malformed"),
+    ("POST", "/v1/models/digits:multiinference", 400, "malformed"),
+    ("POST", "/v2/repository/index", 200, '"READY"'),
+    ("POST", "/v2/repository/index?ready=true", 200, '"READY"'),
+    ("GET", "/v2/repository/index", 405, "malformed"),
+    ("POST", "/v2/repository/models/digits/unload", 501, "teal drain NAME"),
+    ("GET", "/v2/repository", 404, "nothing is served here"),
+    ("POST", "/inference.GRPCInferenceService/ServerLive", 404, "nothing is served here"),
     ("POST", "/v2", 405, "malformed"),
     ("GET", "/v2/models/digits/nope", 404, "malformed"),
     ("GET", "/metrics", 404, "nothing is served here"),
@@ -103,7 +112,7 @@ def test_every_path_reaches_whom_it_names_and_every_error_is_json_with_a_sentenc
                 # Built by hand, since httpx would tidy the path up before Envoy can.
                 answer = await g.client.request(verb, "/", extensions={"target": path.encode()})
                 body = answer.json()
-                said = body.get("error") if status != 200 else body.get("worker", answer.text)
+                said = answer.text if isinstance(body, list) else body.get("error", body.get("worker", answer.text))
                 if answer.status_code != status or said is None or words not in said:
                     wrong.append(f"{verb} {path}: {answer.status_code} {answer.text}")
                 assert answer.headers["content-type"] == "application/json"
@@ -129,6 +138,7 @@ def test_every_answer_of_a_known_model_names_who_answered() -> None:
                 "/v1/models/digits/labels/nope:predict": ("digits", None, None),
                 "/v1/models/digits:guess": ("digits", None, None),
                 "/v1/models/digits2:predict": (None, None, None),
+                "/v2/models/digits/ready": ("digits", None, None),
             }
             for path, who in expected.items():
                 answer = await g.post(path)
@@ -184,15 +194,6 @@ def test_what_is_no_honest_request_is_refused_before_a_worker_sees_it() -> None:
             assert g.workers[0].seen == []
 
     asyncio.run(story())
-
-
-async def raw(g: Gateway, sent: bytes) -> str:
-    reader, writer = await asyncio.open_connection("127.0.0.1", g.config.port)
-    writer.write(sent)
-    async with asyncio.timeout(10):
-        said = await reader.read()
-    writer.close()
-    return said.decode("latin-1")
 
 
 def test_large_bodies_arrive_whole() -> None:

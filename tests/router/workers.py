@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,19 @@ class Behaviour:
     delay: float = 0.0
     ready: bool = True
     headers: dict[str, str] = field(default_factory=dict)
+    grpc: tuple[int, str] = (0, "")  # status and message for gRPC calls
 
 
 class FakeWorker:
-    """Answers every request with a JSON of its name, the path, the verb and the body's length."""
+    """Answers every request with a JSON of its name, the path, the verb and the body's length; a gRPC call as
+    docs/decisions/0009 wants it: a framed message (the same JSON) and trailers, or headers alone for an error."""
 
     def __init__(self, socket: Path, name: str) -> None:
         self.socket = socket
         self.name = name
         self.behaviour = Behaviour()
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.waiting = 0  # answers that are due and whose caller is still there
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -57,6 +62,7 @@ class _Connection(asyncio.Protocol):
         self._path = ""
         self._length = 0
         self._headers: dict[str, str] = {}
+        self._due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -64,6 +70,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._others.discard(self)
+        if self._due is not None:
+            self._due.cancel()
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._due is not None:
+            self._due, self._worker.waiting = None, self._worker.waiting - 1
 
     def cut(self) -> None:
         self._transport.abort()
@@ -88,13 +101,31 @@ class _Connection(asyncio.Protocol):
             return
         self._worker.seen.append((method, self._path, self._headers))
         said = {"worker": self._worker.name, "path": self._path, "method": method, "length": self._length}
-        arguments = (how.status, json.dumps(said).encode(), dict(how.headers))
+        text = json.dumps(said).encode()
+        answer: Callable[[], None] = partial(self._answer, how.status, text, dict(how.headers))
+        if self._headers.get("content-type", "").startswith("application/grpc"):
+            answer = partial(self._answer_grpc, *how.grpc, text)
         if how.delay:
-            asyncio.get_running_loop().call_later(how.delay, self._answer, *arguments)
+            self._worker.waiting += 1
+            self._due = asyncio.get_running_loop().call_later(how.delay, answer)
         else:
-            self._answer(*arguments)
+            answer()
+
+    def _answer_grpc(self, status: int, message: str, text: bytes) -> None:
+        self._forget()
+        if self._transport.is_closing():
+            return
+        head = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
+        end = f"grpc-status: {status}\r\n" + (f"grpc-message: {message}\r\n" if message else "")
+        if status:
+            self._transport.write(f"{head}content-length: 0\r\n{end}\r\n".encode())
+            return
+        frame = b"\0" + len(text).to_bytes(4, "big") + text
+        chunk = b"%x\r\n%b\r\n0\r\n" % (len(frame), frame)
+        self._transport.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode() + chunk + f"{end}\r\n".encode())
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self._forget()
         if self._transport.is_closing():
             return
         more = "".join(f"{k}: {v}\r\n" for k, v in headers.items())

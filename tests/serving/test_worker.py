@@ -22,6 +22,7 @@ from tests.serving.process import PATIENCE, ROOT, free_port, wait_for, worker
 pytestmark = pytest.mark.tensorflow  # the packages are made with it
 
 ROW = {"instances": [[1.0, 2.0, 3.0]]}
+NEVER_TIMED = "1 thread: this plan was never timed with more"
 SCORES = [[4.0, 5.0]]
 
 
@@ -31,7 +32,10 @@ def test_a_litert_package_is_served_and_drained(litert: Package, tmp_path: Path,
         answer = running.predict(ROW)
         assert answer.json() == {"predictions": SCORES}
         assert answer.headers["x-teal-version"] == "7"
-        assert running.http.get("/worker").json()["plan"] == "litert"
+        page = running.http.get("/worker").json()
+        assert page["plan"] == "litert"
+        assert page["threads"]["count"] == (threads or 1)
+        assert page["threads"]["reason"] == ("2 threads, as asked for" if threads else NEVER_TIMED)
         assert 'teal_worker_info{color="blue",digest="' in running.http.get("/metrics").text
         assert running.stop() == EXIT_DRAINED
         assert not Path(running.spec.socket).exists()

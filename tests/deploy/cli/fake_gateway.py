@@ -167,6 +167,8 @@ class FakeGateway:
             return 503, {"retry-after": "1"}, {"error": "digits is not served"}
         if self.lose_every is not None and turn % self.lose_every == 0:
             return 503, headers, {"error": "lost on purpose"}
+        if isinstance(body, list):
+            return 200, headers, {"predictions": [body]}
         rows = body.get("instances")
         if not rows or any(not isinstance(row, list) or len(row) != 2 for row in rows):
             return 400, headers, {"error": 'input "x": expected float32 [rows, 2]'}
@@ -245,7 +247,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests read answers, not logs."""
 
     def body(self) -> Any:
-        return json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+        """JSON as a value; a picture as its kind and how many bytes it has."""
+        raw, kind = self.rfile.read(int(self.headers.get("content-length", 0))), self.headers.get("content-type", "")
+        return [kind, len(raw)] if kind.startswith("image/") else json.loads(raw or b"{}")
 
     def reply(self, status: int, headers: dict[str, str], body: Any) -> None:
         raw = json.dumps(body).encode()

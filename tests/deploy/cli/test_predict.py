@@ -70,3 +70,31 @@ def test_input_that_does_not_fit_is_a_usage_error_in_the_workers_words(teal: Tea
 def test_not_a_number_travels_both_ways_as_a_bare_token(teal: Teal, gateway: FakeGateway) -> None:
     gateway.live = 1
     assert teal("predict", "digits", "--data", "[[NaN, 2]]").out == "[NaN]\n"
+
+
+def test_a_number_nobody_can_compute_with_is_refused_here_and_not_sent_as_infinity(
+    teal: Teal, gateway: FakeGateway
+) -> None:
+    gateway.live = 1
+    ran = teal("predict", "digits", "--data", "[[1e400, 2]]")
+    assert ran.code == 2
+    assert "1e400 is larger than any" in ran.err
+    assert teal("predict", "digits", "--data", "[[Infinity, 2]]").out == "[Infinity]\n"
+
+
+def test_a_picture_is_sent_as_it_is(teal: Teal, gateway: FakeGateway, tmp_path: Path) -> None:
+    gateway.live = 1
+    for start, kind in ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG", "image/png")):
+        picture = tmp_path / "picture"
+        picture.write_bytes(start + b"...")
+        assert teal("predict", "digits", "--image", str(picture)).out == f'["{kind}", {len(start) + 3}]\n'
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--data", "[1]", "--file", "f"], ["--data", "[1]", "--image", "f"], ["--image", "/nowhere/f.png"]]
+)
+def test_exactly_one_thing_is_predicted(teal: Teal, gateway: FakeGateway, words: list[str]) -> None:
+    gateway.live = 1
+    ran = teal("predict", "digits", *words)
+    assert ran.code == 2
+    assert "predict needs one of" in ran.err or "cannot read" in ran.err

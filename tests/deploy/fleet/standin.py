@@ -21,8 +21,9 @@ from contracts.worker import EXIT_DRAINED, PATH_READY, PATH_WORKER
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("model", "version", "color", "package", "digest", "socket", "threads", "drain-seconds"):
+    for name in ("model", "version", "color", "package", "digest", "socket", "threads", "replicas", "drain-seconds"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--quarantine")
     spec = parser.parse_args()
     path = Path(spec.package) / "behaviour.json"
     behaviour = json.loads(path.read_text()) if path.exists() else {}

@@ -1,6 +1,7 @@
 """A batcher on a test bench: a clock that only the test moves, an engine thread that runs only when told."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,9 @@ import numpy as np
 from contracts.limits import LIMITS, Limits
 from contracts.signature import Signature
 from serving.batching.batcher import MicroBatcher
+from serving.batching.ports import Guardian
 from serving.batching.tickets import Outputs
+from serving.engine.base import Array
 from tests.fakes.clock import HandClock
 from tests.serving.engines import HALF_PLUS_TWO, FormulaEngine, HandExecutor
 
@@ -28,6 +31,7 @@ async def settle() -> None:
 class Facts:
     runs: list[tuple[int, int, bool]] = field(default_factory=list)  # rows, padding, ok
     waits: list[float] = field(default_factory=list)
+    wrongs: list[str] = field(default_factory=list)
 
     def ran(self, rows: int, padding: int, seconds: float, ok: bool) -> None:
         self.runs.append((rows, padding, ok))
@@ -35,18 +39,23 @@ class Facts:
     def waited(self, seconds: float) -> None:
         self.waits.append(seconds)
 
+    def wrong(self, reason: str) -> None:
+        self.wrongs.append(reason)
+
 
 class Bench:
-    """`cost` seconds per run decide where runs take place; the clock stands still during a run."""
+    """`cost` seconds per run, one for all buckets or one each, decide where runs take place; the clock stands still
+    during a run."""
 
     def __init__(
         self,
         engine: FormulaEngine,
         *,
-        cost: float = IN_THREAD,
+        cost: float | Mapping[int, float] = IN_THREAD,
         signatures: tuple[Signature, ...] = (HALF_PLUS_TWO,),
         buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
         limits: Limits = LIMITS,
+        guard: Guardian | None = None,
     ) -> None:
         self.engine = engine
         self.clock = HandClock()
@@ -62,10 +71,11 @@ class Bench:
             facts=self.facts,
             executor=self.executor,
             on_hang=self._hung,
+            guard=guard,
         )
         for curve in self.batcher.curves.values():
             for bucket in curve.buckets:
-                curve.learn(bucket, cost)
+                curve.learn(bucket, cost if isinstance(cost, float) else cost[bucket])
             curve.learn = lambda bucket, seconds: None  # type: ignore[method-assign]  # the price list stays
         self.signature = signatures[0]
 
@@ -76,10 +86,14 @@ class Bench:
     async def __aexit__(self, *_: object) -> None:
         await self.batcher.close()
 
+    @staticmethod
+    def rows(*values: float) -> Array:
+        return np.array(values, np.float32)
+
     def send(
         self, *values: float, seconds: float = FOR_EVER, signature: Signature | None = None
     ) -> "asyncio.Future[Outputs]":
-        rows = np.array(values, np.float32)
+        rows = self.rows(*values)
         return self.batcher.submit(
             signature or self.signature, {"x": rows}, len(rows), self.clock.monotonic() + seconds
         )

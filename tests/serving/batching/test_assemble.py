@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.errors import Internal
-from serving.batching.assemble import check_rows, cut, join, split
+from contracts.signature import Signature, TensorSpec
+from serving.batching.assemble import Promise, WrongOutputs, cut, join, split
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
@@ -24,7 +24,35 @@ def test_a_split_loses_no_row(rows: int, at_most: int) -> None:
     assert max(count for _, count in pieces) <= at_most
 
 
-@pytest.mark.parametrize("answer", [np.zeros(3), np.zeros(5), np.float32(1).reshape(())])
-def test_rows_that_cannot_be_told_apart_are_nobodys(answer: np.ndarray) -> None:  # type: ignore[type-arg]
-    with pytest.raises(Internal, match="4 rows"):
-        check_rows({"fine": np.zeros(4), "y": answer}, 4)
+TWO = Signature(
+    "two",
+    (TensorSpec("x", "float32", (None,)),),
+    (TensorSpec("y", "float32", (None, 2)), TensorSpec("word", "string", (None,))),
+    batched=True,
+)
+GOOD = {"y": np.zeros((4, 2), np.float32), "word": np.array([b"a"] * 4, object)}
+
+
+def test_outputs_as_promised_pass() -> None:
+    Promise(TWO).check(GOOD, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "complaint"),
+    [
+        ("y", np.zeros((3, 2), np.float32), "4 rows with 3 rows of output 'y'"),
+        ("y", np.zeros((5, 2), np.float32), "4 rows with 5 rows"),
+        ("y", np.float32(1).reshape(()), "4 rows with no rows at all"),
+        ("y", np.zeros((4, 2), np.float64), "as float64, its signature says float32"),
+        ("y", np.array([[1], [2, 3], [4], [5]], object), "as object, its signature says float32"),
+        ("word", np.zeros(4, np.float32), "as float32, its signature says object"),
+    ],
+)
+def test_what_the_signature_rules_out_is_nobodys(name: str, answer: np.ndarray, complaint: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(WrongOutputs, match=complaint):
+        Promise(TWO).check(GOOD | {name: answer}, 4)
+
+
+def test_a_missing_output_is_noticed() -> None:
+    with pytest.raises(WrongOutputs, match="1 outputs, its signature names 2"):
+        Promise(TWO).check({"y": GOOD["y"]}, 4)

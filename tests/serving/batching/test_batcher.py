@@ -99,6 +99,25 @@ def test_the_queue_is_bounded_in_time_by_what_the_deadline_leaves() -> None:
     asyncio.run(story())
 
 
+def test_nobody_waits_in_the_queue_longer_than_its_limit_whatever_was_expected() -> None:
+    async def story() -> None:
+        async with Bench(identity(), limits=replace(LIMITS, queue_seconds=2.0)) as bench:
+            running = bench.send(1)
+            await settle()
+            waiting = bench.send(2)
+            await bench.advance(1.9)
+            assert not waiting.done()
+            await bench.advance(0.2)
+            with pytest.raises(Overloaded, match=r"waited 2\.\d s for its turn"):
+                waiting.result()
+            assert not running.done()
+            await bench.run()
+            assert values(running) == [1]
+            assert bench.engine.runs == [1]
+
+    asyncio.run(story())
+
+
 def test_a_request_that_finds_nobody_before_it_is_always_tried() -> None:
     async def story() -> None:
         async with Bench(identity(), cost=5.0) as bench:
@@ -192,13 +211,50 @@ def test_when_every_row_is_bad_the_search_adds_a_tenth_of_the_work_and_no_more()
     async def story() -> None:
         async with Bench(identity(poison=7), buckets=(1, 2, 4, 8)) as bench:
             sent = 0
-            for _ in range(200):
-                futures = [bench.send(7) for _ in range(8)]
-                sent += 8
+            for turn in range(400):
+                # Never twice the same request: nothing can be learned about it but that it is bad.
+                futures = [bench.send(7, turn * 8 + i) for i in range(4)]
+                sent += 1
                 await bench.run()
                 assert all(isinstance(f.exception(), Internal) for f in futures)
-            allowance = 4 * 8
-            assert sum(bench.engine.runs) <= (sent + allowance) / (1 - 0.1) + 8
+            saved_up = 2 * (2 + 4)  # two whole searches of the biggest batch, in runs of these callers
+            assert len(bench.engine.runs) <= 4 * sent * 1.1 + saved_up
+
+    asyncio.run(story())
+
+
+def test_innocents_are_all_answered_while_every_batch_holds_bad_rows() -> None:
+    async def story() -> None:
+        async with Bench(identity(poison=7), buckets=(1, 2, 4, 8)) as bench:
+            for turn in range(100, 300):
+                futures = [bench.send(7, turn) if i % 2 else bench.send(i, turn) for i in range(8)]
+                await bench.run()
+                for i, future in enumerate(futures):
+                    if i % 2:
+                        assert isinstance(future.exception(), Internal)
+                    else:
+                        assert values(future) == [i, turn]
+            assert len(bench.engine.runs) <= 200 * 8 * 1.1 + 2 * (2 + 4 + 8)
+
+    asyncio.run(story())
+
+
+def test_a_bad_request_that_is_sent_again_and_again_runs_alone_and_breaks_nobodys_batch() -> None:
+    async def story() -> None:
+        async with Bench(identity(poison=7)) as bench:
+            for turn in range(5):
+                before = len(bench.engine.runs)
+                futures = [bench.send(i) for i in (1, 2, 7, 3)]
+                await bench.run()
+                assert [f.exception() is None for f in futures] == [True, True, False, True]
+                runs = sorted(bench.engine.runs[before:])
+                assert runs == [1, 3] if turn else runs[-1] == 4
+            bench.engine.poison = None
+            for _ in range(2):
+                futures = [bench.send(i) for i in (1, 2, 7, 3)]
+                await bench.run()
+                assert values(futures[2]) == [7]
+            assert bench.engine.runs[-1] == 4, "what succeeded is in company again"
 
     asyncio.run(story())
 
@@ -232,6 +288,7 @@ def test_the_wrong_number_of_rows_fails_that_batch_only_and_shifts_nothing() -> 
             bad = [bench.send(i) for i in range(4)]
             await bench.run()
             assert all("4 rows with 3 rows" in str(f.exception()) for f in bad)
+            assert bench.facts.wrongs == ["the model answered 4 rows with 3 rows of output 'y'"]
             assert bench.engine.runs == [4]
             bench.engine.broken_rows = 0
             good = bench.send(9)

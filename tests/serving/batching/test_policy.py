@@ -2,16 +2,18 @@
 
 import pytest
 
+from serving.batching.curve import CostCurve
 from serving.batching.policy import (
-    SOLO_SECONDS,
+    COMPANY_SECONDS,
     THREAD_SECONDS,
-    BisectBudget,
-    CostCurve,
     Load,
     Route,
+    SearchBudget,
     batch_rows,
+    drain_seconds,
     expected_wait,
     route,
+    search_seconds,
 )
 
 
@@ -42,12 +44,29 @@ def test_a_model_that_really_became_slow_moves_to_the_thread_and_comes_back_when
     assert route(costs, 1) is Route.SOLO
 
 
+def flat(seconds: float) -> CostCurve:
+    return curve(b1=seconds, b2=seconds, b4=seconds, b8=seconds)
+
+
+def linear(seconds: float) -> CostCurve:
+    return curve(b1=seconds, b2=2 * seconds, b4=4 * seconds, b8=8 * seconds)
+
+
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(SOLO_SECONDS * 0.9, Route.SOLO), (SOLO_SECONDS, Route.GATHER), (THREAD_SECONDS, Route.THREAD)],
+    ("costs", "expected"),
+    [
+        (flat(COMPANY_SECONDS * 0.9), Route.SOLO),
+        (flat(COMPANY_SECONDS * 1.5), Route.GATHER),
+        (linear(COMPANY_SECONDS * 1.5), Route.SOLO),  # sharing a run would save nothing
+        (linear(THREAD_SECONDS * 0.99), Route.SOLO),
+        (flat(THREAD_SECONDS), Route.THREAD),
+        (linear(THREAD_SECONDS), Route.THREAD),
+    ],
 )
-def test_where_a_run_takes_place_follows_from_its_cost(seconds: float, expected: Route) -> None:
-    assert route(curve(b1=seconds), 1) is expected
+def test_where_a_run_takes_place_follows_from_its_cost_and_from_what_company_would_save(
+    costs: CostCurve, expected: Route
+) -> None:
+    assert route(costs, 1) is expected
 
 
 def test_an_unknown_bucket_is_guessed_from_the_nearest_known_one() -> None:
@@ -55,13 +74,27 @@ def test_an_unknown_bucket_is_guessed_from_the_nearest_known_one() -> None:
     assert curve(b8=1.0).seconds(1) == 1.0
 
 
-def test_a_full_smaller_bucket_goes_first_when_the_next_one_would_be_mostly_padding() -> None:
-    linear = curve(b1=1.0, b2=2.0, b4=4.0, b8=8.0)
-    assert batch_rows(linear, 5) == 4
-    assert batch_rows(linear, 8) == 8
-    flat = curve(b1=1.0, b2=1.0, b4=1.0, b8=1.0)
-    assert batch_rows(flat, 5) == 5
-    assert batch_rows(flat, 100) == 8
+def test_where_company_saves_nothing_rows_go_one_by_one_and_answer_sooner() -> None:
+    assert batch_rows(linear(1.0), 5, load=0.5) == 1
+    assert batch_rows(flat(1.0), 5, load=0.5) == 5
+    assert batch_rows(flat(1.0), 100, load=0.5) == 8
+
+
+def test_the_more_arrives_the_more_a_saving_counts() -> None:
+    saving = curve(b1=2.0, b2=3.0, b4=5.0, b8=9.0)
+    assert [batch_rows(saving, 8, load) for load in (0.0, 0.9)] == [4, 8]
+
+
+def test_a_bucket_that_would_be_mostly_padding_waits_for_a_full_smaller_one() -> None:
+    saving = curve(b1=2.0, b2=3.0, b4=5.0, b8=9.0)
+    assert batch_rows(saving, 5, load=0.9) == 4
+    assert batch_rows(saving, 7, load=0.9) == 7
+
+
+def test_a_model_that_is_slower_in_big_batches_gets_the_best_size_however_many_wait() -> None:
+    worse = curve(b1=1.0, b2=1.6, b4=2.4, b8=8.0)
+    assert [batch_rows(worse, n) for n in (3, 6, 8, 100)] == [3, 4, 4, 4]
+    assert drain_seconds(worse, 9) == 2.4 + 2.4 + 1.0
 
 
 def test_the_expected_wait_is_the_rest_of_the_run_and_the_queue_at_its_best_pace() -> None:
@@ -75,13 +108,22 @@ def test_a_hang_is_twice_the_slowest_run_and_never_less_than_thirty_seconds() ->
     assert curve(b1=40.0).hang_after() == 80.0
 
 
-def test_the_search_for_bad_rows_earns_a_tenth_and_saves_up_one_batch() -> None:
-    budget = BisectBudget(8)
-    assert budget.spend(32)
-    assert not budget.spend(1)
-    budget.earn(20)
-    assert budget.spend(2)
-    assert not budget.spend(1)
+def test_searching_a_batch_for_bad_rows_costs_at_most_all_of_its_halves() -> None:
+    assert search_seconds(flat(1.0), 8) == 2 + 4 + 8
+    assert search_seconds(linear(1.0), 8) == 8 + 8 + 8
+    assert search_seconds(flat(1.0), 1) == 0
+
+
+def test_batches_shrink_to_what_could_still_be_searched_and_grow_again_as_a_tenth_comes_back() -> None:
+    budget = SearchBudget(flat(1.0))
+    assert budget.company() == 8
+    budget.spend(14)
+    assert budget.company() == 8
+    budget.spend(10)
+    assert budget.company() == 2
+    budget.spend(4)
+    assert budget.company() == 1
+    budget.earn(21)
+    assert budget.company() == 2
     budget.earn(10**6)
-    assert budget.spend(32)
-    assert not budget.spend(1)
+    assert budget.company() == 8

@@ -1,6 +1,7 @@
 """Both engines keep the same promises; they are asked the same questions."""
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from serving.engine import litert
 from serving.engine.base import Engine
 from serving.engine.litert import LitertEngine, bucket_for
 from serving.engine.tensorflow import TensorflowEngine
+from serving.prepare.runtime_openvino import convert_openvino
 from tests.serving.packages import BUCKETS, DENSE, HALF, UPPER
 
 pytestmark = pytest.mark.tensorflow
@@ -18,10 +20,17 @@ IMAGE = np.arange(24, dtype=np.float32).reshape(8, 3)
 SCORES = IMAGE @ np.array([[1, 0], [0, 1], [1, 1]], np.float32)
 
 
-@pytest.fixture(params=["litert", "litert sharing one interpreter", "tensorflow"])
-def engine(request: pytest.FixtureRequest, models: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+@pytest.fixture(params=["litert", "litert sharing one interpreter", "openvino", "tensorflow"])
+def engine(request: pytest.FixtureRequest, models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     if request.param == "tensorflow":
         return TensorflowEngine(models / "saved_model", (DENSE, HALF), 1)
+    if request.param == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed (pip install 'teal[openvino]')")
+        assert convert_openvino(models / "numeric", tmp_path / "openvino", (DENSE, HALF)) is None
+        opened: Engine = import_module("serving.engine.openvino").OpenvinoEngine(
+            tmp_path / "openvino", (DENSE, HALF), 1
+        )
+        return opened
     if "sharing" in request.param:
         monkeypatch.setattr("serving.engine.litert._PACKED_BYTES", 0)
     return LitertEngine(models / "model.tflite", (DENSE, HALF), BUCKETS, 1)

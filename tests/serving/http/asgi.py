@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.clock import Clock, SystemClock
 from contracts.limits import LIMITS, Limits
 from contracts.names import Color
 from contracts.package import Lineage, Manifest
+from contracts.preprocessing import Preprocessing
 from contracts.signature import Signature
 from serving.batching.batcher import MicroBatcher
 from serving.engine.base import Engine
@@ -18,6 +19,7 @@ from serving.engine.thread import EngineThread
 from serving.http.app import App, Served
 from serving.http.dialects import Dialects
 from serving.http.pages import Pages
+from serving.http.pictures import open_pictures
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
 from tests.serving.engines import HALF_PLUS_TWO, half_plus_two
@@ -94,6 +96,7 @@ async def serving(
     clock: Clock | None = None,
     cost: float = 10e-6,
     loaded: bool = True,
+    preprocessing: Preprocessing | None = None,
 ) -> AsyncIterator[Client]:
     """A worker's application around an engine, half_plus_two unless another is given. `cost` seconds per run decide
     whether it computes at once or in a thread."""
@@ -118,8 +121,9 @@ async def serving(
         curve.learn = lambda bucket, seconds: None  # type: ignore[method-assign]  # the price list stays
     batcher.start()
     if loaded:
-        pages.manifest = manifest(signatures)
-        app.served = Served(Dialects(IDENTITY, signatures, limits), batcher)
+        pages.manifest = replace(manifest(signatures), preprocessing=preprocessing)
+        pictures = open_pictures(pages.manifest, limits)
+        app.served = Served(Dialects(IDENTITY, signatures, limits, pictures), batcher)
         state.move(Stage.READY, "serving")
     try:
         yield Client(app, state, telemetry)

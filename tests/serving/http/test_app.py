@@ -16,6 +16,7 @@ from contracts.limits import LIMITS
 from contracts.metrics import Outcome
 from serving.engine.base import Array, Tensors
 from serving.http.errors import status_of
+from serving.http.incoming import seconds_allowed
 from serving.state import Stage
 from tests.fakes.clock import HandClock
 from tests.serving.batching.bench import settle
@@ -57,18 +58,48 @@ def test_an_endless_request_id_is_not_echoed() -> None:
     assert len(predict({"x-request-id": "a" * 5000}).headers["x-request-id"]) < 100
 
 
-@pytest.mark.parametrize("given", ["0", "-5", "-0.001"])
-def test_a_deadline_that_is_over_is_504_without_compute(given: str) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x-teal-timeout-ms": "0"},
+        {"x-envoy-expected-rq-timeout-ms": "0", "x-teal-timeout-ms": "50"},
+        {"grpc-timeout": "0S"},
+    ],
+)
+def test_a_deadline_that_is_over_is_504_without_compute(given: dict[str, str]) -> None:
     engine = half_plus_two()
-    assert predict({"x-teal-timeout-ms": given}, engine=engine).status == 504
+    assert predict(given, engine=engine).status == 504
     assert engine.runs == []
 
 
-@pytest.mark.parametrize("given", ["abc", "", "nan", "inf", "1_0", "1e999", "10 ms"])
+@pytest.mark.parametrize("given", ["abc", "", "nan", "inf", "1_0", "1e999", "10 ms", "-5", "-0.001"])
 def test_a_deadline_that_is_no_number_is_400(given: str) -> None:
     answer = predict({"x-teal-timeout-ms": given})
     assert answer.status == 400
     assert "x-teal-timeout-ms" in answer.json["error"]
+
+
+@pytest.mark.parametrize("given", ["", "5", "S", "-5S", "5s", "123456789m", "1.5S", "5S5"])
+def test_a_grpc_deadline_of_another_form_is_400(given: str) -> None:
+    answer = predict({"grpc-timeout": given})
+    assert answer.status == 400
+    assert "grpc-timeout" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("head", "seconds"),
+    [
+        ({}, 30.0),
+        ({b"grpc-timeout": b"2S"}, 2.0),
+        ({b"grpc-timeout": b"99999999H"}, 30.0),
+        ({b"grpc-timeout": b"7m"}, 0.007),
+        ({b"grpc-timeout": b"70u"}, 70e-6),
+        ({b"grpc-timeout": b"900n"}, 900e-9),
+        ({b"grpc-timeout": b"1M", b"x-teal-timeout-ms": b"20", b"x-envoy-expected-rq-timeout-ms": b"10"}, 0.01),
+    ],
+)
+def test_the_nearest_deadline_counts(head: dict[bytes, bytes], seconds: float) -> None:
+    assert seconds_allowed(head, LIMITS) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("given", ["1000000000000", "30000.5", "250"])
@@ -249,7 +280,7 @@ def test_every_error_of_the_tree_has_a_status() -> None:
     statuses = {kind.__name__: status_of(kind("x")) for kind in ours}
     assert statuses["UnknownLabel"] == 400
     assert statuses["Overloaded"] == 503
-    assert [name for name, status in statuses.items() if status == 500] == ["TealError", "Internal"]
+    assert [name for name, status in statuses.items() if status == 500] == ["TealError", "Internal", "WrongOutputs"]
 
 
 def test_every_series_exists_before_the_first_request_and_each_request_counts_once() -> None:
@@ -278,7 +309,7 @@ def test_the_worker_says_what_it_is() -> None:
         return await client.ask("GET", "/worker")
 
     worker = run(story).json
-    assert {"model", "version", "color", "digest", "plan", "pid", "state", "reason"} == set(worker)
+    assert {"model", "version", "color", "digest", "plan", "pid", "state", "reason", "suspicion"} == set(worker)
     assert worker["state"] == "ready"
 
 
@@ -293,3 +324,18 @@ def test_rows_of_concurrent_callers_never_mix() -> None:
 
     for cost in (10e-6, 100e-6, THREAD / 100):
         run(story, cost=cost)
+
+
+@pytest.mark.parametrize("tail", [b"tail", gzip.compress(b"{}")], ids=["garbage", "another member"])
+def test_what_follows_a_packed_body_is_refused_and_not_dropped(tail: bytes) -> None:
+    answer = predict({"content-encoding": "gzip"}, gzip.compress(json.dumps(ROW).encode()) + tail)
+    assert answer.status == 400
+    assert "follows the end" in answer.json["error"]
+
+
+@pytest.mark.parametrize(("left", "given", "status"), [("0", None, 504), ("0", "5000", 504), ("31000", "5000", 200)])
+def test_what_envoy_has_left_of_its_patience_bounds_the_deadline(left: str, given: str | None, status: int) -> None:
+    headers = {"x-envoy-expected-rq-timeout-ms": left} | ({} if given is None else {"x-teal-timeout-ms": given})
+    engine = half_plus_two()
+    assert predict(headers, engine=engine).status == status
+    assert engine.runs == [1] * (status == 200)

@@ -149,7 +149,9 @@ def test_a_signature_that_takes_no_examples_is_400(changes: dict[str, Any]) -> N
     ],
 )
 def test_outputs_that_are_no_classification_are_400(outputs: dict[str, Array]) -> None:
-    answer = ask("classify", {"examples": [{}]}, lambda _: outputs)
+    dtypes = {name: "string" if array.dtype == object else str(array.dtype) for name, array in outputs.items()}
+    honest = replace(CLASSIFY, outputs=tuple(TensorSpec(name, dtypes[name], None) for name in ("classes", "scores")))
+    answer = ask("classify", {"examples": [{}]}, lambda _: outputs, (honest,))
     assert answer.status == 400
     assert "output" in answer.json["error"]
 

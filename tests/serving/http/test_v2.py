@@ -1,5 +1,6 @@
 """The Open Inference Protocol in JSON."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,20 @@ def test_big_bodies_hide_no_fault(spoil: Any) -> None:
     else:
         data[4321] = {"text": "1", "null": None, "bool": True}[spoil]
     assert infer({"inputs": [tensor(shape=[4000, 2], data=data)]}).status == 400
+
+
+@pytest.mark.parametrize("count", [2, 4000], ids=["small", "big"])
+@pytest.mark.parametrize("key", ["inputs", "shape", "data", "name", "datatype"])
+def test_a_key_that_stands_twice_is_refused_whichever_of_them_fits(count: int, key: str) -> None:
+    text = json.dumps({"inputs": [tensor(shape=[count, 2], data=[0.5] * count * 2)]})
+    answer = infer(text.replace(f'"{key}":', f'"{key}": [], "{key}":').encode())
+    assert answer.status == 400
+    assert f"key '{key}' stands twice" in answer.json["error"]
+
+
+def test_colons_in_texts_are_no_keys() -> None:
+    more = {"id": "a:b:c", "parameters": {"note": "x:y"}, "z": [{"a": 1}]}
+    assert infer({"inputs": [tensor()], **more}).status == 200
 
 
 def test_metadata_and_health() -> None:

@@ -271,7 +271,8 @@ def test_a_draining_worker_answers_and_closes(tmp_path: Path) -> None:
     told(tmp_path, story)
 
 
-def test_a_body_under_way_when_the_server_stops_is_still_answered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cost", [10e-6, 1.0], ids=["at once", "in the thread"])
+def test_a_body_under_way_when_the_server_stops_is_still_answered(tmp_path: Path, cost: float) -> None:
     async def story(served: Served) -> None:
         async with served.connection() as wire:
             raw = request([1.0])
@@ -286,7 +287,7 @@ def test_a_body_under_way_when_the_server_stops_is_still_answered(tmp_path: Path
             reply = await wire.reply()
             assert (reply.status, reply.headers["connection"]) == (200, "close")
 
-    told(tmp_path, story)
+    told(tmp_path, story, cost=cost)
 
 
 def test_a_connection_that_leaves_in_mid_body_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -296,6 +297,7 @@ def test_a_connection_that_leaves_in_mid_body_leaves_nothing_behind(tmp_path: Pa
                 wire.send(request([1.0])[:-3])
                 await wire.writer.drain()
         await until(lambda: not served.server.server_state.connections)
+        assert served.client.telemetry.outcomes["cancelled"] == 20
         async with served.connection() as wire:
             wire.send(request([1.0]))
             assert (await wire.reply()).status == 200

@@ -49,9 +49,17 @@ class Preparer:
     def output(self) -> Path:
         return self.root / "package"
 
-    def __call__(self, source: Path | str, samples: Path | None = None, lineage: Path | None = None) -> Manifest:
+    def __call__(
+        self,
+        source: Path | str,
+        samples: Path | None = None,
+        lineage: Path | None = None,
+        *,
+        reduced_precision: bool = False,
+    ) -> Manifest:
+        given = (str(path) if path else None for path in (samples, lineage))
         self.result: Prepared = prepare(
-            PrepareSpec(str(source), str(self.output), *(str(p) if p else None for p in (samples, lineage))),
+            PrepareSpec(str(source), str(self.output), *given, reduced_precision=reduced_precision),
             lambda stage, detail: self.told.append((stage, detail)),
             SystemClock(),
             self._open,
@@ -61,7 +69,7 @@ class Preparer:
 
     def _open(self) -> Any:
         self.runtimes += 1
-        return importlib.import_module("serving.prepare.runtime").TensorflowRuntime(Inline())
+        return importlib.import_module("serving.prepare.runtime").TensorflowRuntime(Inline)
 
     def _open_litert(self) -> Any:
         return importlib.import_module("serving.prepare.runtime_litert").IsolatedLitert(Inline())

@@ -13,7 +13,7 @@ from contracts.package import MANIFEST, verify
 from contracts.signature import TensorSpec
 from serving.engine.opening import open_engine
 from serving.engine.samples import read_samples
-from serving.prepare import findings, finish, steps
+from serving.prepare import finish, plans
 from tests.serving.prepare.conftest import MakeModel, Preparer
 
 pytestmark = pytest.mark.tensorflow
@@ -53,7 +53,7 @@ def test_the_packages_own_samples_get_tensorflows_answers_from_the_chosen_plan(
 
 def test_a_flipped_byte_in_any_kind_of_file_breaks_the_package(model: MakeModel, prepared: Preparer) -> None:
     prepared(model("dense"))
-    for path in (findings.LITERT_PATH, f"{steps.TENSORFLOW_PATH}/saved_model.pb", finish.SAMPLES_PATH):
+    for path in (plans.LITERT_PATH, f"{plans.TENSORFLOW_PATH}/saved_model.pb", finish.SAMPLES_PATH):
         file = prepared.output / path
         good = file.read_bytes()
         file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -97,7 +97,7 @@ def test_a_text_model_runs_on_tensorflow_and_the_report_says_why(model: MakeMode
 def test_a_vocabulary_from_the_models_assets_is_welcome(zoo: Any, tmp_path: Path, prepared: Preparer) -> None:
     zoo.vocabulary(tmp_path / "vocabulary", tmp_path)
     manifest = prepared(tmp_path / "vocabulary")
-    assert any(f.path == f"{steps.TENSORFLOW_PATH}/assets/words.txt" for f in manifest.files)
+    assert any(f.path == f"{plans.TENSORFLOW_PATH}/assets/words.txt" for f in manifest.files)
 
 
 @pytest.mark.parametrize("name", ["leaky_rows", "quietly_leaky_rows"])

@@ -95,6 +95,6 @@ def test_kill_9_leaves_no_manifest_and_no_process(stage: str, model: MakeModel, 
         converters = children(process.pid)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert len(converters) == 1
+    assert converters  # one for each runtime that is installed
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in converters))
     assert not (tmp_path / "package" / MANIFEST).exists()

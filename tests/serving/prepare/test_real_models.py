@@ -14,6 +14,8 @@ from tests.serving.prepare.conftest import MakeModel, Preparer
 
 pytestmark = pytest.mark.tensorflow
 
+ANY = ("tensorflow", "litert", "openvino")
+
 
 def differences(zoo: Any, source: Any, prepared: Preparer, manifest: Manifest, size: int = 8) -> list[str]:
     """What the package answers otherwise than TensorFlow, for all signatures and several numbers of rows."""
@@ -33,21 +35,22 @@ def differences(zoo: Any, source: Any, prepared: Preparer, manifest: Manifest, s
 
 
 @pytest.mark.parametrize(
-    ("name", "plan"),
+    ("name", "plans"),
     [
-        ("mobilenet", "litert"),
-        ("keras_text", "tensorflow"),
-        ("several_signatures", None),
-        ("many_dtypes", None),
-        ("tensorflow_1", None),
-        ("tensorflow_1_several", "tensorflow"),
+        ("mobilenet", ("litert", "openvino")),
+        ("keras_text", ("tensorflow",)),
+        ("keras_saved_plainly", ("litert", "openvino")),
+        ("several_signatures", ANY),
+        ("many_dtypes", ANY),
+        ("tensorflow_1", ANY),
+        ("tensorflow_1_several", ("tensorflow",)),
     ],
 )
 def test_the_chosen_plan_answers_as_tensorflow(
-    name: str, plan: str | None, model: MakeModel, zoo: Any, prepared: Preparer
+    name: str, plans: tuple[str, ...], model: MakeModel, zoo: Any, prepared: Preparer
 ) -> None:
     manifest = prepared(model(name))
-    assert plan in (None, manifest.plan), manifest.plans
+    assert manifest.plan in plans, manifest.plans
     assert all(s.batched for s in manifest.signatures), manifest.plan_report("tensorflow").reason
     assert differences(zoo, model(name), prepared, manifest) == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InvalidInput, NotFound, Unsupported
-from serving.prepare import source
+from serving.prepare import layout, source
 
 
 def saved_model(path: Path) -> Path:
@@ -27,7 +27,7 @@ def test_the_highest_number_is_taken_not_the_last_in_the_alphabet(tmp_path: Path
 def test_a_keras_file_is_told_by_its_content(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model", "w") as archive:
         archive.writestr("config.json", "{}")
-    assert source.recognise(str(tmp_path / "model")).kind == source.KIND_KERAS
+    assert source.recognise(str(tmp_path / "model")).kind == layout.KIND_KERAS
 
 
 @pytest.mark.parametrize(

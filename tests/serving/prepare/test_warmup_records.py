@@ -2,19 +2,15 @@
 
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from contracts.errors import InvalidInput
 from contracts.signature import Signature, TensorSpec
-from serving.engine.base import NUMPY_DTYPES
+from serving.codec.example import serialize
 from serving.engine.samples import read_samples
 from serving.prepare import finish
-from serving.prepare.protos import message_class
-from serving.prepare.savedmodel import DTYPES
-from serving.prepare.tensorproto import TENSOR_MESSAGES, to_array
 from serving.prepare.tfrecord import crc32c
 from serving.prepare.warmup_records import MAX_RECORDS, WarmUp, read_warm_up
 from tests.serving.prepare import records
@@ -37,8 +33,6 @@ TWO = Signature(
     batched=False,
 )
 ALL = (IMAGE, WORDS, TWO)
-
-TENSOR = message_class("teal.test_tensor", TENSOR_MESSAGES, "TensorProto")
 
 
 def ones(*shape: int) -> bytes:
@@ -90,10 +84,9 @@ def test_rows_of_all_records_are_joined_shape_by_shape_most_rows_first(tmp_path:
 
 
 def test_examples_become_serialized_texts_with_their_context_in_front(tmp_path: Path) -> None:
-    found = read(
-        tmp_path, records.classify([b"x", b"y"], None, "words"), records.classify([b"z"], b"context-", "words")
-    )
-    assert found.given["words"].calls[0]["text"].tolist() == [b"x", b"y", b"context-z"]
+    one, two = serialize({"n": [1]}), serialize({"n": [2]})
+    found = read(tmp_path, records.classify([one, two], None, "words"), records.classify([two], one, "words"))
+    assert found.given["words"].calls[0]["text"].tolist() == [one, two, one + two]
 
 
 def test_session_runs_are_left_out_and_said(tmp_path: Path) -> None:
@@ -117,7 +110,8 @@ def test_session_runs_are_left_out_and_said(tmp_path: Path) -> None:
         (records.predict({"image": records.tensor(99, (1,), b"")}), "dtype that is not read, number 99"),
         (records.predict({"image": records.varint(1, 1) + records.field(2, records.varint(3, 1))}), "its shape"),
         (records.predict({"a": ones(1), "b": ones(2)}, "two"), '"a" has 1, "b" has 2'),
-        (records.classify([b"x"]), 'sends tf.Examples to signature "serving_default"'),
+        (records.classify([b"\xff"]), "is no tensorflow.serving.ClassificationRequest"),
+        (records.classify([b""]), 'sends tf.Examples to signature "serving_default"'),
     ],
 )
 def test_a_record_that_does_not_fit_is_named_with_its_number(record: bytes, words: str, tmp_path: Path) -> None:
@@ -154,45 +148,6 @@ def test_a_thousand_records_are_read_and_one_more_is_refused(tmp_path: Path) -> 
     assert len(read(tmp_path, *[record] * MAX_RECORDS).given["serving_default"].calls[0]["image"]) == 1000
     with pytest.raises(InvalidInput, match="at most 1000 records"):
         read(tmp_path, *[record] * (MAX_RECORDS + 1))
-
-
-def test_texts_in_tensor_content_and_values_left_out_are_read() -> None:
-    content = records.tensor(7, (2,), b"\x01\x02abb")
-    assert to_array(TENSOR.FromString(content)).tolist() == [b"a", b"bb"]
-    short = TENSOR(dtype=3, int_val=[1, 7])
-    short.shape.dims.add(size=4)
-    assert to_array(short).tolist() == [1, 7, 7, 7]
-    assert to_array(TENSOR(dtype=9)).tolist() == 0
-
-
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("dtype", sorted(NUMPY_DTYPES))
-def test_tensors_are_read_as_tensorflow_writes_them(dtype: str, zoo: Any) -> None:
-    tf = zoo.tf
-    wide = np.array([[1, 0, 3], [2, 1, 0]])
-    values = wide.astype(NUMPY_DTYPES[dtype]) if dtype != "string" else wide.astype(str).astype("S").astype(object)
-    plain = tf.make_tensor_proto(values.tolist(), getattr(tf, dtype), values.shape)
-    packed = tf.make_tensor_proto(values, getattr(tf, dtype))
-    for proto in (plain, packed):
-        read_back = to_array(TENSOR.FromString(proto.SerializeToString()))
-        assert read_back.dtype == NUMPY_DTYPES[dtype]
-        assert read_back.tolist() == values.tolist()
-
-
-@pytest.mark.tensorflow
-def test_our_field_numbers_are_tensorflows(zoo: Any) -> None:
-    ours = {"shape": "tensor_shape", "content": "tensor_content", "dims": "dim"}
-    theirs = zoo.tf.make_tensor_proto(1.0).DESCRIPTOR
-    shape = theirs.fields_by_name["tensor_shape"].message_type
-    for message, known in (
-        ("TensorProto", theirs),
-        ("Shape", shape),
-        ("Dim", shape.fields_by_name["dim"].message_type),
-    ):
-        for name, (number, _, repeated) in TENSOR_MESSAGES[message].items():
-            found = known.fields_by_name[ours.get(name, name)]
-            assert (found.number, found.is_repeated) == (number, repeated), name
-    assert {n: zoo.tf.as_dtype(n).name for n in DTYPES} == DTYPES
 
 
 @pytest.mark.tensorflow

@@ -193,9 +193,15 @@ def keras_lambda(path: Path) -> None:
 
 
 def mobilenet(path: Path) -> None:
-    """The real architecture with random weights, at the smallest size Keras knows it in."""
+    """The real architecture with random weights, at its narrowest."""
     tf.keras.utils.set_random_seed(2)
-    model = tf.keras.applications.MobileNetV2(weights=None, input_shape=(96, 96, 3), classes=10)
+    model = tf.keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=10)
+    # Random weights fade out over fifty layers until every answer is the same one, and nothing could be told wrong. One
+    # look at a batch gives each normalisation what training would have given it.
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(np.random.default_rng(2).random((8, 96, 96, 3), np.float32), training=True)
     model.export(str(path), verbose=False)
 
 
@@ -248,3 +254,55 @@ def tensorflow_1_several(path: Path) -> None:
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(session, ["serve"], signatures)
         builder.save()
+
+
+def keras_saved_plainly(path: Path) -> None:
+    """A functional Keras 3 model written by tf.saved_model.save instead of its own `export`."""
+    tf.keras.utils.set_random_seed(5)
+    image = tf.keras.Input((64,), name="image")
+    hidden = tf.keras.layers.Dense(16, activation="relu")(image)
+    tf.saved_model.save(tf.keras.Model(image, tf.keras.layers.Dense(10, activation="softmax")(hidden)), str(path))
+
+
+def classify_and_regress(path: Path) -> None:
+    """What an estimator exported: serialized tf.Example in, classes and scores out, and a number from the same
+    features. TensorFlow 1, because only its builder names the method of a signature."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        serialized = v1.placeholder(tf.string, [None], name="tf_example")
+        features = {
+            "x": tf.io.FixedLenFeature([2], tf.float32),
+            "color": tf.io.FixedLenFeature([1], tf.string, default_value=b"red"),
+        }
+        parsed = tf.io.parse_example(serialized, features)
+        weights = v1.get_variable("weights", initializer=np.array([[1, 0, -1], [0, 1, 1]], np.float32))
+        scores = tf.nn.softmax(parsed["x"] @ weights)
+        names = tf.constant([b"left", b"right", b"both"])
+        classes = tf.tile(names[None], [tf.shape(scores)[0], 1])
+        red = tf.cast(tf.equal(parsed["color"][:, 0], b"red"), tf.float32)
+        session.run(v1.global_variables_initializer())
+        definitions = v1.saved_model.signature_def_utils
+        signatures = {
+            "serving_default": definitions.classification_signature_def(serialized, classes, scores),
+            "regress": definitions.regression_signature_def(serialized, tf.reduce_sum(parsed["x"], axis=1) + red),
+        }
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+
+
+def wide(path: Path, units: int) -> None:
+    """Mostly weights: units x units of them, and little to compute with one row."""
+    weights = _random(units, units)
+    _save(path, lambda x: {"y": x @ weights}, tf.TensorSpec([None, units], tf.float32, "x"), weights=weights)
+
+
+def bits(path: Path) -> None:
+    """Every width of integer, wrapping around as the width says, and single values without rows."""
+
+    def call(a: Any, b: Any, c: Any, d: Any, scale: Any) -> Any:
+        return {"a": a + 1, "b": b + 1, "c": c + 1, "d": d * scale}
+
+    dtypes = (tf.int8, tf.uint8, tf.int16, tf.float64)
+    specs = [tf.TensorSpec([None], dtype, name) for dtype, name in zip(dtypes, "abcd", strict=True)]
+    _save(path, call, *specs, tf.TensorSpec([], tf.float64, "scale"))

@@ -1,0 +1,81 @@
+"""The operating API keeps what its own OpenAPI document promises, whatever is sent."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+
+from tests.deploy.plane import plane
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The API of a control plane with fakes where the world would be, on a port of its own, with a model to talk of."""
+    started: Future[tuple[uvicorn.Server, str]] = Future()
+
+    async def serve(home: Path) -> None:
+        async with plane(home) as control:
+            control.versions("m", 3)
+            server = uvicorn.Server(uvicorn.Config(control.app, port=0, log_level="error", lifespan="off"))
+            running = asyncio.create_task(server.serve())
+            while not server.started:  # noqa: ASYNC110 - uvicorn rings no bell
+                await asyncio.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            started.set_result((server, f"http://127.0.0.1:{port}"))
+            await running
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve(tmp_path_factory.mktemp("home"))))
+    thread.start()
+    server, url = started.result(30)
+    try:
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        yield schema.exclude(path_regex="^/metrics/")  # of Envoy and of workers, which are not there: 503
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+BOUNDED = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_the_api_keeps_its_promises_whatever_is_sent(api: Any) -> None:
+    broken = {}
+    for found in api.get_all_operations():
+        operation = found.ok()
+        for mode in schemathesis.GenerationMode:
+            try:
+                _ask(operation, mode)
+            except (Exception, BaseExceptionGroup) as error:
+                if isinstance(error, Unsatisfiable) and mode is schemathesis.GenerationMode.NEGATIVE:
+                    continue  # there is nothing in such a call that could be wrong
+                broken[f"{operation.label}, {mode.value}"] = str(error)
+    assert not broken, "\n\n".join(f"{where}: {said}" for where, said in broken.items())
+
+
+def _ask(operation: Any, mode: schemathesis.GenerationMode) -> None:
+    """Send what fits the document, or what does not, and look at every answer with every check."""
+
+    @BOUNDED
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def calls(case: Any) -> None:
+        names = case.path_parameters
+        if mode is schemathesis.GenerationMode.POSITIVE and "name" in names:
+            names["name"] = "m"  # a model there is
+        case.call_and_validate()
+
+    calls()
