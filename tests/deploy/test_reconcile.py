@@ -262,7 +262,7 @@ def test_a_full_disk_stops_decisions_but_not_the_table(tmp_path: Path, monkeypat
         def full(*_args: object, **_named: object) -> None:
             raise Unavailable("no space left to record this")
 
-        monkeypatch.setattr(p.store, "change", full)
+        monkeypatch.setattr(p.store, "change_all", full)
         p.fleet.ready()
         await until("it is said", lambda: "no space left" in (p.reconciler.problem or ""))
         p.fleet.die("m-1-blue-0")
