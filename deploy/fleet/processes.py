@@ -111,6 +111,9 @@ class ProcessFleet:
             raise Unavailable("the fleet is closed; start the gateway again")
         steps = plan([w.present for w in self._workers.values()], wanted, self._wanted)
         self._wanted = tuple(wanted)
+        latest = {single(p): single(p) for p in wanted}  # equal ones differ in what only a start looks at
+        for worker in self._workers.values():
+            worker.placement = latest.get(worker.placement, worker.placement)
         for worker_id in steps.drain:
             self._workers[worker_id].supervisor.leave()
         for worker_id in steps.revive:

@@ -41,7 +41,8 @@ class Workshop:
 
 
 class Worker:
-    """One worker, through all its incarnations. `placement` has replicas=1."""
+    """One worker, through all its incarnations. `placement` has replicas=1; one that is equal may take its place and
+    holds from the next incarnation on."""
 
     def __init__(self, shop: Workshop, placement: Placement, replica: int, socket: str = "") -> None:
         self.id = worker_id(placement, replica)
@@ -128,6 +129,7 @@ class Worker:
             socket=self.socket,
             threads=placement.threads,
             replicas=placement.share,
+            gentle=placement.gentle,
             drain_seconds=self._shop.settings.drain_seconds,
             # By digest: what killed this version may be harmless to the next, and colors and restarts change nothing.
             quarantine=str(self._shop.quarantine / placement.digest),
