@@ -8,13 +8,14 @@ be late, turning the order round would only make those late who were promised an
 from contracts.errors import Overloaded, TooLarge
 from contracts.limits import Limits
 from serving.batching.curve import CostCurve
-from serving.batching.policy import HOP_SECONDS, batch_rows
+from serving.batching.policy import HOP_SECONDS, batch_rows, lean_rows
 from serving.batching.queue import Queue
 
 _PLANNED = 0.9  # of a caller's time; the rest is for the way there and back
 _PLANNED_STANDING = 0.5  # of it while the queue stands: a longer queue answers nobody more, and everybody later
 _TARGET = 0.005  # seconds; who waits no longer has met no queue to speak of
 _INTERVAL = 0.1  # seconds that a queue may last without being called standing: a burst
+_CALM = 0.25  # seconds without a refusal until a queue that was too long for somebody is forgotten
 
 _GRACE = 0.005  # seconds beyond what was expected that are no news: task switches, a collection of garbage
 _WORSE, _BETTER = 0.3, 0.1  # share of the news in the experience, per run
@@ -49,10 +50,12 @@ class Experience:
 
 class Standing:
     """Whether the queue stands: for an interval, even the last to join a run has waited. A burst passes, and deserves
-    the whole queue; a standing queue is pure delay. The idea is that of controlled delay, RFC 8289."""
+    the whole queue; a standing queue is pure delay. The idea is that of controlled delay, RFC 8289. But a run may take
+    the whole queue, and then the last has not waited: so it stands, too, while people are refused for its length."""
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._calm_at = float("-inf")
 
     def began(self, now: float, shortest_wait: float) -> None:
         """A run begins at `now`, and who joined it last has waited so many seconds."""
@@ -61,20 +64,25 @@ class Standing:
         elif self._since is None:
             self._since = now
 
+    def refused(self, now: float, wait: float) -> None:
+        """Somebody was not let in who would have waited so many seconds. One in too great a hurry proves nothing."""
+        if wait >= _INTERVAL:
+            self._calm_at = now + _CALM
+
     def lasts(self, now: float) -> bool:
-        return self._since is not None and now - self._since >= _INTERVAL
+        return now < self._calm_at or (self._since is not None and now - self._since >= _INTERVAL)
 
 
 def longest_finish(curve: CostCurve, factor: float, patience: float, *, standing: bool) -> float:
     """Seconds within which a request of `patience` seconds has to be expected to be answered, to be let in. Runs take
     `factor` times what they are said to cost.
 
-    However the queue stands, the engine is to find its next run when this one ends: two of the best size fit in."""
+    However the queue stands, the engine is to find its next run when this one ends: two efficient ones fit in."""
     planned = _PLANNED * patience
     if not standing:
         return planned
-    best_run = factor * finish_seconds(curve, batch_rows(curve, curve.buckets[-1]))
-    return min(planned, max(_PLANNED_STANDING * patience, 2 * best_run))
+    run = factor * (curve.seconds(lean_rows(curve)) + HOP_SECONDS)
+    return min(planned, max(_PLANNED_STANDING * patience, 2 * run))
 
 
 class Gate:
@@ -116,6 +124,7 @@ class Gate:
         longest = longest_finish(curve, factor, patience, standing=self._standing.lasts(now))
         if likely <= longest and wait <= self._limits.queue_seconds:
             return None
+        self._standing.refused(now, wait)
         return Overloaded(
             f"the queue is {wait:.2f} s long, more than this request can wait", retry_after=max(wait, 1.0)
         )

@@ -78,6 +78,11 @@ def timely_rows(curve: CostCurve, rows: int, patience: float) -> int:
     return rows
 
 
+def lean_rows(curve: CostCurve) -> int:
+    """The smallest run that computes hardly fewer rows per second than the best."""
+    return next(b for b in curve.buckets if curve.seconds(b) / b <= _NEARLY * curve.seconds_per_row())
+
+
 def drain_seconds(curve: CostCurve, rows: int) -> float:
     """Engine time for all of `rows`, in the runs that `batch_rows` would make of them under full load."""
     total = 0.0

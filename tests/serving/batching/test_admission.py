@@ -61,6 +61,16 @@ def test_a_queue_stands_when_even_the_last_to_join_have_waited_for_an_interval()
     assert not standing.lasts(0.13)
 
 
+def test_a_queue_that_is_too_long_for_somebody_stands_until_nobody_was_refused_for_a_while() -> None:
+    standing = Standing()
+    standing.refused(0.0, wait=0.01)
+    assert not standing.lasts(0.0), "that one was in too great a hurry"
+    standing.refused(0.0, wait=0.2)
+    standing.began(0.2, 0.0)
+    assert standing.lasts(0.2)
+    assert not standing.lasts(0.25)
+
+
 def test_answers_that_take_longer_than_expected_are_remembered_and_forgotten_again() -> None:
     experience = Experience()
     for _ in range(20):

