@@ -79,8 +79,8 @@ class _Model:
     def v1(self, base: str) -> Iterable[Any]:
         backends = self.routes.backends
         for prefix in (f"{base}:", f"{base}/"):
-            yield self._too_large(prefix, self.limits.binary_body)
             yield self._too_large(prefix, self.limits.json_body, _IS_TEXT)
+            yield self._too_large(prefix, self.limits.binary_body)
         yield self._split(RouteMatch(prefix=f"{base}:"))
         for backend in backends:
             yield self._to(backend, _regex(self._pinned_v1(base, backend)))
