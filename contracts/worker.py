@@ -31,7 +31,9 @@ class WorkerSpec:
     threads    intra-op threads of the engine; 0 lets the worker choose
     replicas   workers of this version that share the machine's cores, this one included
     drain_seconds   longest time from SIGTERM to exit
+    gentle     others serve meanwhile and come first: load at low priority, serve at the usual one
     quarantine   folder that the workers of one version share, for crash journals and refused inputs; "" shares nothing
+    packed     folder where they share weights packed for this machine; "" packs in every worker
     """
 
     model: str
@@ -43,7 +45,9 @@ class WorkerSpec:
     threads: int = 0
     drain_seconds: float = 30.0
     replicas: int = 1
+    gentle: bool = False
     quarantine: str = ""
+    packed: str = ""
 
     def argv(self) -> list[str]:
         return [
@@ -57,5 +61,7 @@ class WorkerSpec:
             "--threads", str(self.threads),
             "--replicas", str(self.replicas),
             "--drain-seconds", str(self.drain_seconds),
+            *(("--gentle",) if self.gentle else ()),
             *(("--quarantine", self.quarantine) if self.quarantine else ()),
+            *(("--packed", self.packed) if self.packed else ()),
         ]  # fmt: skip

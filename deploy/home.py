@@ -65,6 +65,10 @@ class Home:
         """Where the package with this digest lies (or would lie)."""
         return self.packages / digest
 
+    def packed(self, digest: str) -> Path:
+        """Where this machine's workers keep the packed weights of the package with this digest."""
+        return self.packages / ".packed" / digest
+
     def _socket_directory(self) -> Path:
         """`run/` when its sockets fit into a Unix socket path, else a short directory made from the home's own path,
         so that the next start finds the same one."""

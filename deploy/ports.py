@@ -18,7 +18,8 @@ class Placement:
     """Workers that should exist: `replicas` processes of one version in one place.
 
     `share` is how many workers of the version a worker that starts now shares the cores with, itself included. It is
-    no difference between two placements: a version that becomes wider keeps the workers it has."""
+    no difference between two placements: a version that becomes wider keeps the workers it has. Nor is `gentle`, which
+    says that a worker that starts now can wait: others serve meanwhile and need the cores."""
 
     model: str
     version: int
@@ -28,6 +29,7 @@ class Placement:
     replicas: int = 1
     threads: int = 0
     share: int = field(default=1, compare=False)
+    gentle: bool = field(default=False, compare=False)
 
 
 class WorkerState(StrEnum):

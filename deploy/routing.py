@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from contracts.names import Role
 from deploy.ports import Placement, WorkerState, WorkerStatus
-from deploy.rollout.deployment import Deployment, Place
+from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import workers_of
 from router.table import Backend, ModelRoutes, RoutingTable
 
@@ -15,8 +15,15 @@ PackageOf = Callable[[str], str]  # digest → directory
 def placements(deployments: Iterable[Deployment], package_of: PackageOf) -> tuple[Placement, ...]:
     """Every version that should have workers, the one that stays warm for an undo included."""
     return tuple(
-        placement(deployment.model, place, package_of) for deployment in deployments for _, place in deployment.places()
+        replace(placement(deployment.model, place, package_of), gentle=_can_wait(deployment, role))
+        for deployment in deployments
+        for role, place in deployment.places()
     )
+
+
+def _can_wait(d: Deployment, role: Role) -> bool:
+    """A candidate that warms beside a live version. All others have traffic, or are the way back."""
+    return d.state is State.WARMING and role is Role.CANDIDATE and d.live is not None
 
 
 def placement(model: str, place: Place, package_of: PackageOf) -> Placement:

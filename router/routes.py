@@ -9,8 +9,16 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteList, RouteMatch, WeightedCluster
+from envoy.config.route.v3.route_components_pb2 import (
+    HeaderMatcher,
+    Route,
+    RouteAction,
+    RouteList,
+    RouteMatch,
+    WeightedCluster,
+)
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from contracts.limits import Limits
@@ -18,9 +26,15 @@ from contracts.names import HEADER_COLOR, HEADER_KEY, HEADER_MODEL, HEADER_VERSI
 from router import answers, messages, rpc
 from router.clusters import name_of
 from router.fragments import Fragment, Tree, body_over, direct, header, longest_wait
+from router.local_replies import GRPC_TYPE
 from router.table import Backend, ModelRoutes
 
 LABEL_LIVE = "live"
+# Bodies that are numbers as they are may be as long as any binary one: gRPC messages and arrays as numpy saves them.
+_BINARY = StringMatcher(safe_regex=RegexMatcher(regex=rf"({GRPC_TYPE})|(?i:application/x-npy)\s*(;.*)?"))
+_IS_TEXT = HeaderMatcher(
+    name="content-type", string_match=_BINARY, invert_match=True, treat_missing_header_as_empty=True
+)
 V2_ENDS = "(/versions/[^/]+)?(/infer|/ready|/stats|/config)?"  # of the paths that exist, whatever the verb
 
 
@@ -65,7 +79,8 @@ class _Model:
     def v1(self, base: str) -> Iterable[Any]:
         backends = self.routes.backends
         for prefix in (f"{base}:", f"{base}/"):
-            yield self._too_large(prefix, self.limits.json_body, rpc.IS_REST)  # a gRPC message was bounded before
+            yield self._too_large(prefix, self.limits.json_body, _IS_TEXT)
+            yield self._too_large(prefix, self.limits.binary_body)
         yield self._split(RouteMatch(prefix=f"{base}:"))
         for backend in backends:
             yield self._to(backend, _regex(self._pinned_v1(base, backend)))

@@ -71,7 +71,6 @@ REFUSED = {
 
 _GRPC = StringMatcher(safe_regex=RegexMatcher(regex=GRPC_TYPE))
 IS_GRPC = HeaderMatcher(name="content-type", string_match=_GRPC)
-IS_REST = HeaderMatcher(name="content-type", string_match=_GRPC, invert_match=True, treat_missing_header_as_empty=True)
 _IS_ANSWER = HeaderMatcher(name=HEADER_ANSWER, present_match=True)
 _IS_PLAIN = HeaderMatcher(name="content-type", string_match=StringMatcher(exact=PLAIN_TYPE))
 _IS_POST = HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))

@@ -9,7 +9,7 @@ from contracts.worker import EXIT_CRASHED
 from serving.arguments import parse_arguments
 from serving.listen import listen
 from serving.log import configure
-from serving.worker import run_worker
+from serving.priority import Usual, lower
 
 _log = logging.getLogger("serving")
 
@@ -17,8 +17,12 @@ _log = logging.getLogger("serving")
 def main() -> int:
     spec = parse_arguments(sys.argv[1:])
     configure(f"model={spec.model} version={spec.version} color={spec.color}")
+    usual = lower() if spec.gentle else Usual()
+    # Only now: importing is a third of a second of work, and native libraries start threads, which inherit priority.
+    from serving.worker import run_worker  # noqa: PLC0415
+
     try:
-        return run_worker(spec, listen(spec.socket))
+        return run_worker(spec, listen(spec.socket), usual)
     except TealError as error:
         _log.error("%s", error.message)
         return EXIT_CRASHED

@@ -23,7 +23,9 @@ def parse_arguments(argv: Sequence[str]) -> WorkerSpec:
         "--replicas", type=int, default=1, help="workers of this version that share the cores, this one included"
     )
     parser.add_argument("--drain-seconds", type=float, default=30.0, help="longest time from SIGTERM to exit")
+    parser.add_argument("--gentle", action="store_true", help="load at low priority, serve at the usual one")
     parser.add_argument("--quarantine", default="", help="folder to share with the version's other workers")
+    parser.add_argument("--packed", default="", help="folder for packed weights, shared with the same workers")
     given = parser.parse_args(argv)
     try:
         check_model_name(given.model)
@@ -46,5 +48,7 @@ def parse_arguments(argv: Sequence[str]) -> WorkerSpec:
         threads=given.threads,
         replicas=given.replicas,
         drain_seconds=given.drain_seconds,
+        gentle=given.gentle,
         quarantine=given.quarantine,
+        packed=given.packed,
     )

@@ -31,6 +31,7 @@ from serving.listen import Listener
 from serving.poison.guard import Guard
 from serving.poison.journal import open_journal
 from serving.poison.records import Records
+from serving.priority import Usual, come_back
 from serving.server import WorkerServer
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
@@ -49,8 +50,10 @@ _STALL_SECONDS = 60.0  # an event loop that stands still for longer will not com
 class Worker:
     """Serves one version until told to stop. `run` returns the exit code."""
 
-    def __init__(self, spec: WorkerSpec, listener: Listener, clock: Clock) -> None:
+    def __init__(self, spec: WorkerSpec, listener: Listener, clock: Clock, usual: Usual) -> None:
+        """`usual` is the priority to serve at."""
         self._spec = spec
+        self._usual = usual
         self._listener = listener
         self._clock = clock
         self._identity = Identity(spec.model, spec.version, spec.color, spec.digest)
@@ -132,6 +135,7 @@ class Worker:
         manifest = await loop.run_in_executor(self._thread, verify, Path(self._spec.package), self._spec.digest)
         engine, costs = await loop.run_in_executor(self._thread, self._load_engine, manifest)
         pictures = await loop.run_in_executor(self._thread, open_pictures, manifest, LIMITS)
+        await loop.run_in_executor(self._thread, come_back, self._usual)  # before the guard, whose processes inherit it
         guard = self._guard(manifest)
         batcher = MicroBatcher(
             engine=engine,
@@ -154,7 +158,7 @@ class Worker:
     def _guard(self, manifest: Manifest) -> Guard:
         folder = Path(self._spec.quarantine) if self._spec.quarantine else None
         return Guard(
-            scratch=ScratchEngine(Path(self._spec.package), self._spec.threads),
+            scratch=ScratchEngine(Path(self._spec.package), self._spec.threads, self._spec.packed),
             executor=EngineThread(),
             journal=open_journal(folder, manifest.buckets[-1]),
             records=Records(folder),
@@ -165,7 +169,7 @@ class Worker:
         root = Path(self._spec.package)
         threads = self._pages.threads = sizing(manifest, self._spec.threads, self._spec.replicas)
         _log.info("plan %s takes %s", manifest.plan, threads.reason)
-        engine = open_engine(root, manifest, threads.count)
+        engine = open_engine(root, manifest, threads.count, Path(self._spec.packed) if self._spec.packed else None)
         samples = read_samples(root / manifest.warmup) if manifest.warmup is not None else {}
         return engine, warm_up(engine, manifest.signatures, manifest.buckets, samples, self._clock)
 
@@ -228,11 +232,11 @@ class Worker:
             self._stop.set()
 
 
-def run_worker(spec: WorkerSpec, listener: Listener) -> int:
-    """Run a worker on uvloop and return its exit code."""
+def run_worker(spec: WorkerSpec, listener: Listener, usual: Usual) -> int:
+    """Run a worker on uvloop and return its exit code. Once loaded it goes on at the priority `usual`."""
 
     async def main() -> int:
-        return await Worker(spec, listener, SystemClock()).run()
+        return await Worker(spec, listener, SystemClock(), usual).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())

@@ -76,6 +76,7 @@ class ProcessFleet:
             sockets=sockets.absolute(),
             logs=logs.absolute(),
             quarantine=home.absolute() / "run" / "quarantine",
+            packed=home.absolute() / "packages" / ".packed",
             ledger=ledger,
             clock=clock or SystemClock(),
             random=random or Random(),  # noqa: S311 - jitter is not a secret
@@ -110,6 +111,9 @@ class ProcessFleet:
             raise Unavailable("the fleet is closed; start the gateway again")
         steps = plan([w.present for w in self._workers.values()], wanted, self._wanted)
         self._wanted = tuple(wanted)
+        latest = {single(p): single(p) for p in wanted}  # equal ones differ in what only a start looks at
+        for worker in self._workers.values():
+            worker.placement = latest.get(worker.placement, worker.placement)
         for worker_id in steps.drain:
             self._workers[worker_id].supervisor.leave()
         for worker_id in steps.revive:

@@ -31,6 +31,7 @@ class Workshop:
     sockets: Path
     logs: Path
     quarantine: Path
+    packed: Path
     ledger: ProcessLedger
     clock: Clock
     random: Random
@@ -40,7 +41,8 @@ class Workshop:
 
 
 class Worker:
-    """One worker, through all its incarnations. `placement` has replicas=1."""
+    """One worker, through all its incarnations. `placement` has replicas=1; one that is equal may take its place and
+    holds from the next incarnation on."""
 
     def __init__(self, shop: Workshop, placement: Placement, replica: int, socket: str = "") -> None:
         self.id = worker_id(placement, replica)
@@ -127,9 +129,11 @@ class Worker:
             socket=self.socket,
             threads=placement.threads,
             replicas=placement.share,
+            gentle=placement.gentle,
             drain_seconds=self._shop.settings.drain_seconds,
             # By digest: what killed this version may be harmless to the next, and colors and restarts change nothing.
             quarantine=str(self._shop.quarantine / placement.digest),
+            packed=str(self._shop.packed / placement.digest),
         )
 
     def _gone(self) -> None:

@@ -88,15 +88,18 @@ def put_on_shelf(home: Home, package: Path, digest: str) -> Path:
 
 
 def take_off_shelf(home: Home, digest: str) -> None:
-    """Remove a package nobody needs. Call with the shelves locked."""
+    """Remove a package nobody needs, and what was packed of it. Call with the shelves locked."""
     _remove(home.package(digest))
+    _remove(home.packed(digest))
 
 
 def collect(home: Home, needed: Collection[str]) -> tuple[str, ...]:
-    """Remove what killed processes left: abandoned staging directories, packages without a version. Returns their
-    names. Call with the shelves locked and `needed` read under the same lock."""
+    """Remove what killed processes left: abandoned staging directories, packages and packed weights without a
+    version. Returns their names. Call with the shelves locked and `needed` read under the same lock."""
     abandoned = [path for path in home.staging.iterdir() if _is_abandoned(path)]
     orphans = [path for path in home.packages.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    packed = home.packed("any").parent
+    orphans += packed.iterdir() if packed.is_dir() else ()
     gone = abandoned + [path for path in orphans if path.name not in needed]
     for path in gone:
         _remove(path)

@@ -2,6 +2,7 @@
 lines as in contracts.prepare. What goes wrong in there is a sentence here, never a crash.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -132,6 +133,9 @@ def _limit(pid: int, limits: StepLimits) -> None:
     """Set from outside, because code between fork and exec is not safe in a process with threads."""
     try:
         os.setpriority(os.PRIO_PROCESS, pid, limits.nice)
+        # Where Linux weighs sessions first, and this is one of its own, nice alone would not count against others.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(limits.nice))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         # Bounds one that nobody watches any more because this process was killed.
         cpu = math.ceil(limits.seconds * (os.cpu_count() or 1))

@@ -1,9 +1,9 @@
 """The micro-batcher: every caller is answered exactly once, with the outputs of its own rows.
 
 Work-conserving: what gathered while the engine was busy leaves when the engine is free, unless `waiting` finds company
-worth a moment. How much leaves is `policy`, on costs that `curve` learns; joining and cutting is `assemble`; who waits
-is `queue`. Here are the futures, the deadlines and the order of things. Everything runs on one event loop, except the
-engine's own run, which may be in one thread.
+worth a moment. Who may wait is `admission`, how much leaves is `policy`, on costs that `curve` learns; joining and
+cutting is `assemble`; who waits is `queue`. Here are the futures, the deadlines and the order of things. Everything
+runs on one event loop, except the engine's own run, which may be in one thread.
 """
 
 import asyncio
@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from contracts.clock import Clock
-from contracts.errors import DeadlineExceeded, Internal, Overloaded, TealError, TooLarge, Unavailable
+from contracts.errors import DeadlineExceeded, Internal, Overloaded, TealError, Unavailable
 from contracts.limits import Limits
 from contracts.signature import Signature
+from serving.batching.admission import Gate, finish_seconds, rest_seconds
 from serving.batching.assemble import Promise, WrongOutputs, cut, join, shape_key, split
 from serving.batching.curve import CostCurve
-from serving.batching.policy import Load, Route, SearchBudget, expected_wait, route
+from serving.batching.policy import Route, SearchBudget, route
 from serving.batching.ports import BatchFacts, Guardian, Unguarded
 from serving.batching.queue import Queue
 from serving.batching.tickets import Outputs, Part, Ticket
@@ -63,6 +64,7 @@ class MicroBatcher:
         self._promises = {s.name: Promise(s) for s in signatures}
         self._budgets = {name: SearchBudget(curve) for name, curve in self.curves.items()}
         self._returns = Returns()
+        self._gate = Gate(limits)
         self._has_waited = False
         self._loners: dict[int, None] = {}
         self._queue = Queue()
@@ -142,14 +144,14 @@ class MicroBatcher:
         now = self._clock.monotonic()
         curve = self.curves[signature.name]
         size = sum(array.nbytes for array in inputs.values())
-        self._admit(curve, rows, size, now, deadline)
+        expected = self._admit(curve, rows, size, now, deadline)
         name = mark(signature.name, inputs)
         if self._is_suspect(name, retried):
             return self._guard.examine(signature.name, inputs, name, deadline)
         pieces = [(inputs, rows)] if rows <= curve.buckets[-1] else split(inputs, rows, curve.buckets[-1])
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         start_by = min(deadline, now + self._limits.queue_seconds)
-        ticket = Ticket(future, now, start_by, deadline, len(pieces), rows, size, name)
+        ticket = Ticket(future, now, expected, start_by, deadline, len(pieces), rows, size, name)
         key = shape_key(signature.name, inputs)
         if self._loners and name in self._loners:
             key = (*key, self._sequence)
@@ -169,26 +171,35 @@ class MicroBatcher:
         guard = self._guard
         return (retried and guard.suspects_retried(name)) or (guard.watching and guard.suspects(name))
 
-    def _admit(self, curve: CostCurve, rows: int, size: int, now: float, deadline: float) -> None:
-        limits = self._limits
+    def check_room(self, deadline: float) -> None:
+        """Raise Overloaded when not even one row more could be computed in time: for those who would have to read and
+        decode a request first. `submit` asks again, and knows how many rows there are."""
+        if self._tickets:
+            now = self._clock.monotonic()
+            curves = self.curves.values()
+            refusals = [self._gate.refusal(c, 1, self._expected(c, 1, now), deadline - now, now) for c in curves]
+            if (refusal := refusals[0]) is not None and None not in refusals:
+                raise refusal
+
+    def _admit(self, curve: CostCurve, rows: int, size: int, now: float, deadline: float) -> float:
+        """Refuse, or return how many seconds the request is expected to take by what runs cost."""
         if self._closed:
             raise Unavailable("this worker is stopping; send the request again")
         if now >= deadline:
             raise _expired()
-        if rows > limits.queue_rows or size > limits.queue_bytes:
-            raise TooLarge(
-                f"the request has {rows} rows in {size} bytes; at most {limits.queue_rows} rows in "
-                f"{limits.queue_bytes} bytes can wait: send several smaller ones"
-            )
-        running_for = now - self._run_started if self._run_started is not None else 0.0
-        wait = expected_wait(curve, Load(self._queue.rows, running_for, self._run_cost))
-        if self._queue.rows + rows > limits.queue_rows or self._queue.size + size > limits.queue_bytes:
-            raise Overloaded(f"the queue is full: {self._queue.rows} rows are waiting", retry_after=max(wait, 1.0))
+        expected = self._expected(curve, rows, now)
+        self._gate.check_size(self._queue, rows, size, expected)
         # A request that finds nobody before it is always tried: only runs can correct an estimate that is wrong.
-        if self._tickets and (now + wait > deadline or wait > limits.queue_seconds):
-            raise Overloaded(
-                f"the queue is {wait:.2f} s long, more than this request can wait", retry_after=max(wait, 1.0)
-            )
+        if not self._tickets:
+            self._gate.empty(now)
+        elif (refusal := self._gate.refusal(curve, rows, expected, deadline - now, now)) is not None:
+            raise refusal
+        return expected
+
+    def _expected(self, curve: CostCurve, rows: int, now: float) -> float:
+        """Seconds until a request that arrives now is answered, by costs alone."""
+        running = 0.0 if self._run_started is None else rest_seconds(self._run_cost, now - self._run_started)
+        return running + finish_seconds(curve, self._queue.rows + rows, self._queue.lines)
 
     def _settle(self, ticket: Ticket) -> None:
         """A ticket was answered or its caller left."""
@@ -204,8 +215,10 @@ class MicroBatcher:
                 if await self._wait_for_company(head):
                     continue
                 budget, curve = self._budgets[head.signature.name], self.curves[head.signature.name]
-                parts = self._queue.take(head, curve, budget.company(), self._returns.rate * curve.seconds_per_row())
                 now = self._clock.monotonic()
+                load = self._returns.rate * curve.seconds_per_row()
+                parts = self._queue.take(head, curve, budget.company(), load, now)
+                self._gate.began(now, parts[-1].ticket.arrived)
                 for part in parts:
                     if part.index == 0:
                         self._facts.waited(now - part.ticket.arrived)
@@ -213,6 +226,9 @@ class MicroBatcher:
                 budget.earn(curve.seconds(rows))
                 if (error := await self._attempt(parts)) is not None:
                     await self._isolate(parts, error)
+                else:
+                    first = parts[0].ticket
+                    self._gate.ended(first.expected, self._clock.monotonic() - first.arrived)
                 self._returns.answered(self._clock.monotonic(), rows)
                 await asyncio.sleep(0)  # who was answered, or came during a run on the loop, gets a turn to queue up
 

@@ -1,11 +1,10 @@
 """Where a run takes place, how big a batch is, and how much searching for a bad row may cost: pure judgement on learned
-costs. Whether to wait for company is waiting.py.
+costs. Whether to wait for company is waiting.py, who may queue admission.py.
 
 There are no knobs: the thresholds below are properties of the machine (what a thread hop costs), not of a workload.
 """
 
 import math
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from serving.batching.curve import CostCurve
@@ -17,8 +16,9 @@ THREAD_SECONDS = 300e-6
 # would save less engine time by sharing a run than this is computed alone.
 COMPANY_SECONDS = 40e-6
 
-_HOP_SECONDS = 100e-6  # of a run, beside what is measured: the way into the thread and back
+HOP_SECONDS = 100e-6  # of a run, beside what is measured: the way into the thread and back
 _FULL_LOAD = 0.8  # beyond it, nobody knows how long a queue lasts; a longer one asks for bigger batches by itself
+_NEARLY = 1.1  # times the time per row: what an answer in time may cost the others
 
 
 class Route(Enum):
@@ -61,9 +61,26 @@ def _mean_delay(curve: CostCurve, waiting: int, rows: int, later: float) -> floa
     """When all are computed in runs of `rows`. Of those who wait, half of the time on average; of those who come later,
     all of it."""
     runs, rest = divmod(waiting, rows)
-    one = curve.seconds(rows) + _HOP_SECONDS
-    total = runs * one + (curve.seconds(rest) + _HOP_SECONDS if rest else 0.0)
+    one = curve.seconds(rows) + HOP_SECONDS
+    total = runs * one + (curve.seconds(rest) + HOP_SECONDS if rest else 0.0)
     return (one + total) / 2 + total * later
+
+
+def timely_rows(curve: CostCurve, rows: int, patience: float) -> int:
+    """How many of `rows` run now when the most hurried of them has `patience` seconds left: fewer, where that is in
+    time and hardly less efficient, otherwise all."""
+    if curve.seconds(rows) <= patience:
+        return rows
+    pace = curve.seconds(rows) / rows
+    for bucket in reversed(curve.buckets):
+        if bucket < rows and curve.seconds(bucket) <= patience:
+            return bucket if curve.seconds(bucket) / bucket <= _NEARLY * pace else rows
+    return rows
+
+
+def lean_rows(curve: CostCurve) -> int:
+    """The smallest run that computes hardly fewer rows per second than the best."""
+    return next(b for b in curve.buckets if curve.seconds(b) / b <= _NEARLY * curve.seconds_per_row())
 
 
 def drain_seconds(curve: CostCurve, rows: int) -> float:
@@ -73,21 +90,6 @@ def drain_seconds(curve: CostCurve, rows: int) -> float:
         run = batch_rows(curve, rows)
         total, rows = total + curve.seconds(run), rows - run
     return total
-
-
-@dataclass(frozen=True)
-class Load:
-    """What stands before a request that arrives now. `running_for` is the age of the run in progress, `running_cost`
-    its expected length; both 0 when the engine is idle."""
-
-    queued_rows: int
-    running_for: float = 0.0
-    running_cost: float = 0.0
-
-
-def expected_wait(curve: CostCurve, load: Load) -> float:
-    """Seconds until a request that arrives now gets its turn."""
-    return load.queued_rows * curve.seconds_per_row() + max(0.0, load.running_cost - load.running_for)
 
 
 def search_seconds(curve: CostCurve, rows: int) -> float:

@@ -5,7 +5,7 @@ from bisect import bisect
 from collections import deque
 
 from serving.batching.curve import CostCurve
-from serving.batching.policy import batch_rows
+from serving.batching.policy import batch_rows, timely_rows
 from serving.batching.tickets import Part, Ticket
 
 
@@ -55,9 +55,10 @@ class Queue:
         """How many kinds of rows wait that cannot share a run."""
         return len(self._lines)
 
-    def take(self, head: Part, curve: CostCurve, company: int, load: float) -> list[Part]:
+    def take(self, head: Part, curve: CostCurve, company: int, load: float, now: float) -> list[Part]:
         """Remove and return the parts of the next run: `head`, and those of its line that go with it up to `company`
-        rows in all; `load` as batch_rows has it."""
+        rows in all; `load` as batch_rows has it. Where that is worth it, the run is small enough to end in time for
+        all of its rows that can be in time at all."""
         line = self._lines[head.key]
         parts: list[Part] = []
         total = 0
@@ -70,7 +71,9 @@ class Queue:
             if total == limit:
                 break
         if head.signature.batched:
-            wanted = batch_rows(curve, total, load)
+            left = [part.ticket.deadline - now for part in parts]
+            able = (seconds for part, seconds in zip(parts, left, strict=True) if seconds > curve.seconds(part.rows))
+            wanted = timely_rows(curve, batch_rows(curve, total, load), min(able, default=0.0))
             while len(parts) > 1 and total > wanted:
                 total -= parts[-1].rows
                 line.appendleft(parts.pop())

@@ -18,10 +18,11 @@ Outputs = dict[str, Array]
 class Ticket:
     """One waiting caller. `queued` counts the rows that still stand in the queue, `size` is the bytes of all inputs,
     `missing` the parts without outputs, `mark` names the inputs; `started` says that the first part has left the queue,
-    which has to happen before `start_by`."""
+    which has to happen before `start_by`; `expected` is the seconds it was thought to take, by costs alone."""
 
     future: "asyncio.Future[Outputs]"
     arrived: float
+    expected: float
     start_by: float
     deadline: float
     missing: int

@@ -178,7 +178,7 @@ class _Run:
         arrays = [inputs[name] for name, _ in self._inputs]
         rows = bucket if bucket is None else len(arrays[0])
         if bucket is not None and rows != bucket:
-            arrays = [_pad(array, bucket) for array in arrays]
+            arrays = [pad(array, bucket) for array in arrays]
         shapes = tuple([array.shape for array in arrays])
         if shapes != self._shapes:
             self.allocate(shapes)
@@ -192,7 +192,8 @@ class _Run:
         return {name: array[:rows] if len(array) == bucket else array for name, array in outputs.items()}
 
 
-def _pad(array: Array, rows: int) -> Array:
+def pad(array: Array, rows: int) -> Array:
+    """`array` with its last row repeated until there are `rows`."""
     padded = np.empty((rows, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array
     padded[len(array) :] = array[-1]

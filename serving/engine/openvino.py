@@ -21,6 +21,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 - after the line above, or it phones home
 
 INDEX = "index.json"
+runtime = openvino  # whoever needs it takes it from here, and so after that line
 _DEVICE = "CPU"
 
 

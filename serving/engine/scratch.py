@@ -36,8 +36,8 @@ class ScratchEngine:
     Belongs to one thread, and that thread has to outlive it: the process is ended by the kernel when the thread that
     started it ends, so that no death of ours leaves it behind."""
 
-    def __init__(self, package: Path, threads: int = 0) -> None:
-        self._argv = [sys.executable, "-m", "serving.engine.scratch_process", str(package), str(threads)]
+    def __init__(self, package: Path, threads: int = 0, packed: str = "") -> None:
+        self._argv = [sys.executable, "-m", "serving.engine.scratch_process", str(package), str(threads), packed]
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
 

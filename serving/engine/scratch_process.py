@@ -1,5 +1,6 @@
 """The scratch process: loads a package's plan and runs what it is sent, one input after the other, until it dies of one
-or its owner hangs up. Started by scratch.py as `python -m serving.engine.scratch_process PACKAGE THREADS FD OWNER`.
+or its owner hangs up. Started by scratch.py as `python -m serving.engine.scratch_process PACKAGE THREADS PACKED FD
+OWNER`.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ _NICENESS = 10  # innocent requests of other callers come first
 
 
 def main(argv: list[str]) -> int:
-    package, threads, descriptor, owner = argv
+    package, threads, packed, descriptor, owner = argv
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # even in the middle of native code
     if os.getppid() != int(owner):  # it died before the line above
         return 1
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> int:
     with socket.socket(fileno=int(descriptor)) as line:
         try:
             # Not hashed again: the owner has verified the package and serves from it.
-            engine = open_engine(Path(package), read_manifest(Path(package)), int(threads))
+            shared = Path(packed) if packed else None
+            engine = open_engine(Path(package), read_manifest(Path(package)), int(threads), shared)
         except Exception as error:
             send(line, RAISED, f"{type(error).__name__}: {error}")
             return 1

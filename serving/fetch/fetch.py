@@ -15,6 +15,7 @@ from contracts.errors import InvalidInput, NotFound, Unsupported
 from contracts.fetch import KINDS, FetchSpec, is_bucket, is_mlflow
 from serving.fetch.bucket import Arrived, Bucket
 from serving.fetch.files import Listing, Remote, check
+from serving.fetch.traces import mend
 from serving.prepare import layout
 from serving.prepare.savedmodel import MODEL_FILE
 from serving.stores import Address, open_store, parse
@@ -117,6 +118,7 @@ def _size(count: int) -> str:
 def _of_mlflow(spec: FetchSpec, output: Path, tell: Tell) -> Fetched:
     tell("list", spec.source)
     # By name: only who has models in MLflow needs the extra, and only this process imports it, which takes seconds.
+    mend()
     try:
         mlflow_place = importlib.import_module("serving.fetch.mlflow_place")
     except ModuleNotFoundError as error:

@@ -89,8 +89,9 @@ class App:
         try:
             served = self._ready()
             deadline = started + seconds_allowed(head, self._limits)
+            served.batcher.check_room(deadline)
             dialect = served.dialects.spoken(page, head)
-            if isinstance(dialect, V1Image):
+            if isinstance(dialect, V1Image) or started < self.short_way_from:
                 return None
             reading = dialect.read(head, body)
             if reading.timeout is not None:
@@ -110,6 +111,10 @@ class App:
         self._telemetry.answered_well(reading.rows, self.now() - started)
         return good
 
+    def worth_a_try(self, started: float) -> bool:
+        """Whether `predict_at_once` may answer a request of this moment: computed, or refused because others wait."""
+        return started >= self.short_way_from or (self.served is not None and self.served.batcher.queued_rows > 0)
+
     def departed(self, started: float) -> None:
         """Count a caller of the short way who left before the body had arrived."""
         self._telemetry.answered(Outcome.CANCELLED, self.now() - started)
@@ -119,6 +124,7 @@ class App:
         try:
             served = self._ready()
             allowed = seconds_allowed(head, self._limits)
+            served.batcher.check_room(started + allowed)
             dialect = served.dialects.spoken(page, head)
             body = await read_body(receive, head, dialect.body_limit, allowed)
             if isinstance(dialect, V1Image):

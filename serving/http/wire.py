@@ -53,7 +53,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         page = self.app.hot.get(self.url)
         started = self.app.now()
-        if page is None or started < self.app.short_way_from or not self._fits_short_way():
+        if page is None or not self.app.worth_a_try(started) or not self._fits_short_way():
             self._take_asgi_way()
             return
         self._page, self._body, self._started = page, b"", started

@@ -11,10 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import openvino
-
 from contracts.signature import DEFAULT_SIGNATURE, Signature
-from serving.engine.openvino import INDEX
+from serving.engine.openvino import INDEX, runtime
 from serving.prepare.isolated import is_full_disk
 from serving.prepare.protos import Messages, message_class
 from serving.prepare.samples import brief
@@ -52,7 +50,7 @@ def _convert_one(saved_model: Path, target: Path, signature: Signature) -> dict[
             if path.name not in (MODEL_FILE, "fingerprint.pb"):
                 (place / path.name).symlink_to(path.absolute())
         (place / MODEL_FILE).write_bytes(only_signature((saved_model / MODEL_FILE).read_bytes(), signature.name))
-        model = openvino.convert_model(place)
+        model = runtime.convert_model(place)
         inputs = [_alias(port, [s.name for s in signature.inputs]) for port in model.inputs]
         outputs = {
             spec.name: next((i for i, port in enumerate(model.outputs) if spec.name in port.get_names()), None)
@@ -61,7 +59,7 @@ def _convert_one(saved_model: Path, target: Path, signature: Signature) -> dict[
         if lost := [name for name, place_of in outputs.items() if place_of is None]:
             raise ValueError(f"output {', '.join(lost)} is lost on the way")
         _forget_names(model)
-        openvino.save_model(model, place / "model.xml", compress_to_fp16=False)
+        runtime.save_model(model, place / "model.xml", compress_to_fp16=False)
         weights = _keep(place / "model.bin", target)
         return {"model": _keep(place / "model.xml", target), "weights": weights, "inputs": inputs, "outputs": outputs}
 

@@ -16,6 +16,7 @@ from contracts.machine import cores
 from contracts.signature import DEFAULT_SIGNATURE, DTYPES, Signature, TensorSpec
 from serving.engine.base import Array, Engine, Tensors
 from serving.engine.litert import LitertEngine
+from serving.engine.opening import open_litert
 from serving.engine.tflite import entry, entry_names
 from serving.prepare.compare import FULL, Tolerance
 from serving.prepare.isolated import Forked, Isolation
@@ -95,7 +96,7 @@ def measure_litert(
     tolerance: Tolerance = FULL,
 ) -> Measured:
     return measure_threads(
-        lambda threads: LitertEngine(path, signatures, BATCH_SIZES, threads), signatures, cases, monotonic, tolerance
+        lambda threads: open_litert(path, signatures, BATCH_SIZES, threads), signatures, cases, monotonic, tolerance
     )
 
 

@@ -260,6 +260,6 @@ def test_b6_a_deadline_that_is_shorter_than_the_model_is_kept(watch: Watch, chan
         codes = Counter(answer.result()[0] for answer in late)
     assert set(codes) <= {"DEADLINE_EXCEEDED", "UNAVAILABLE", "OK"}, codes
     assert codes["OK"] <= 5, codes
-    assert codes["DEADLINE_EXCEEDED"] > codes["UNAVAILABLE"], codes  # the latter: refused, because it cannot be in time
+    assert codes["DEADLINE_EXCEEDED"] > 0, codes  # and UNAVAILABLE: refused at once, because it cannot be in time
     ran = total(watch.gateway.worker_metrics(name), BATCHES.name) - before
     assert ran <= 2 + 5 + codes["OK"], "who cannot be answered in time is not computed"

@@ -88,7 +88,7 @@ def test_a_refused_publish_is_the_reason_shown_and_is_tried_until_it_works(tmp_p
         p.versions("m", 1)
         p.traffic.refuse = "route: no such cluster"
         asked = asyncio.create_task(p.post("m/deploy"))
-        await until("the refusal is known", lambda: p.reconciler.problem)
+        await until("it is recorded and refused", lambda: p.store.deployment("m").live and p.reconciler.problem)
         status = await p.status()
         assert "no such cluster" in status["rollout"]["reason"]
         assert status["applied"] is None or status["applied"]["revision"] < status["revision"]

@@ -34,6 +34,14 @@ def test_a_warming_candidate_is_nowhere_in_the_table() -> None:
     assert len(placements([warming], str)) == 2
 
 
+def test_only_a_candidate_that_warms_beside_a_live_version_can_wait_for_the_cores() -> None:
+    warming = replace(CANARY, state=State.WARMING, weight=0)
+    promoted = Deployment("m", state=State.PROMOTED, live=TWO, previous=ONE, undo_until=1.0)
+    assert {p.version: p.gentle for p in placements([warming], str)} == {1: False, 2: True}
+    for urgent in (replace(warming, live=None), CANARY, promoted):
+        assert not any(p.gentle for p in placements([urgent], str))
+
+
 def test_the_version_kept_for_undo_stays_reachable_without_a_share() -> None:
     promoted = Deployment("m", state=State.PROMOTED, live=TWO, previous=ONE, undo_until=1.0)
     (routes,) = routing_table([promoted], (worker(1, Color.BLUE), worker(2, Color.GREEN)), {}).models

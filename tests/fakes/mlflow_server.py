@@ -10,6 +10,9 @@ from pathlib import Path
 
 from werkzeug.serving import make_server
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from serving.fetch.traces import mend
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     database, artifacts = (Path(word).absolute() for word in sys.argv[1:])
@@ -20,6 +23,7 @@ if __name__ == "__main__":
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(artifacts),
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
     }
+    mend()
     from mlflow.server import app  # reads the environment
 
     server = make_server("127.0.0.1", 0, app, threaded=True)

@@ -11,6 +11,9 @@ import tempfile
 import warnings
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from serving.fetch.traces import mend
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -22,6 +25,7 @@ def main(uri: str, model: str) -> None:
         "MLFLOW_TRACKING_URI": uri,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
+    mend()
     from mlflow import MlflowClient  # noqa: PLC0415 - reads the environment
     from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
 

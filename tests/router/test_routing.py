@@ -200,12 +200,13 @@ def test_large_bodies_arrive_whole() -> None:
     async def story() -> None:
         async with gateway() as g:
             await g.router.publish(await three_models(g))
-            for path, size in (
-                ("/v1/models/digits:predict", 1 << 20),
-                ("/v1/models/digits:predict", LIMITS.json_body),
-                ("/v2/models/digits/infer", LIMITS.json_body + (8 << 20)),
+            for path, kind, size in (
+                ("/v1/models/digits:predict", "application/json", 1 << 20),
+                ("/v1/models/digits:predict", "application/json", LIMITS.json_body),
+                ("/v1/models/digits:predict", "application/x-npy", LIMITS.binary_body),
+                ("/v2/models/digits/infer", "application/octet-stream", LIMITS.json_body + (8 << 20)),
             ):
-                answer = await g.post(path, content=b"x" * size)
+                answer = await g.post(path, content=b"x" * size, headers={"content-type": kind})
                 assert (answer.status_code, answer.json()["length"]) == (200, size)
 
     asyncio.run(story())
@@ -215,13 +216,15 @@ def test_a_body_said_to_be_over_the_limit_is_413_at_once_and_no_worker_hears_of_
     async def story() -> None:
         async with gateway() as g:
             await g.router.publish(await three_models(g))
-            for path, limit in (
-                ("/v1/models/digits:predict", LIMITS.json_body),
-                ("/v1/models/digits/versions/2:predict", LIMITS.json_body),
-                ("/v2/models/digits/infer", LIMITS.binary_body),
-                ("/v2/models/digits/versions/1/infer", LIMITS.binary_body),
+            for path, kind, limit in (
+                ("/v1/models/digits:predict", "application/json", LIMITS.json_body),
+                ("/v1/models/digits:predict", "Application/X-Npy; charset=none", LIMITS.binary_body),
+                ("/v1/models/digits/versions/2:predict", "", LIMITS.json_body),
+                ("/v2/models/digits/infer", "", LIMITS.binary_body),
+                ("/v2/models/digits/versions/1/infer", "", LIMITS.binary_body),
             ):
-                head = f"POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: {limit + 1}\r\n\r\n"
+                head = f"POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: {limit + 1}\r\n"
+                head += f"content-type: {kind}\r\n\r\n" if kind else "\r\n"
                 said = await raw(g, head.encode() + b"x" * 1000)
                 assert said.startswith("HTTP/1.1 413"), said
                 assert "x-teal-model: digits\r\n" in said

@@ -58,12 +58,17 @@ class RunningWorker:
 
 
 @contextmanager
-def worker(package: Package, tmp_path: Path, *, ready: bool = True, **changes: Any) -> Iterator[RunningWorker]:
+def worker(
+    package: Package, tmp_path: Path, *, ready: bool = True, session: bool = False, **changes: Any
+) -> Iterator[RunningWorker]:
+    """`session` starts it in one of its own, as the fleet does."""
     values = {"socket": str(tmp_path / "w.sock"), "drain_seconds": 3.0, "digest": package.digest} | changes
     spec = WorkerSpec("digits", 7, Color.BLUE, str(package.root), **values)
     log = tmp_path / f"worker-{time.monotonic_ns()}.log"
     with log.open("w") as stream:
-        process = subprocess.Popen(spec.argv(), cwd=ROOT, stderr=stream, stdout=stream, text=True)
+        process = subprocess.Popen(
+            spec.argv(), cwd=ROOT, stderr=stream, stdout=stream, text=True, start_new_session=session
+        )
     running = RunningWorker(process, spec, log)
     try:
         if ready:

@@ -55,7 +55,7 @@ import sys, threading, time, runpy, signal, os
 def look():
     while not any("ready after" in line for line in open(os.environ["WORKER_LOG"])):
         time.sleep(0.05)
-    heavy = sorted({n.split(".")[0] for n in sys.modules} & {"tensorflow", "fastapi", "pydantic", "sklearn", "pandas", "scipy", "keras", "httpx"})
+    heavy = sorted({n.split(".")[0] for n in sys.modules} & {"tensorflow", "grpc", "fastapi", "pydantic", "sklearn", "pandas", "scipy", "keras", "httpx"})
     rss = int(open("/proc/self/statm").read().split()[1]) * 4096
     print("HEAVY", heavy, "RSS", rss, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)

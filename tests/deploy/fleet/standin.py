@@ -24,6 +24,8 @@ def main() -> None:
     for name in ("model", "version", "color", "package", "digest", "socket", "threads", "replicas", "drain-seconds"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--quarantine")
+    parser.add_argument("--packed")
+    parser.add_argument("--gentle", action="store_true")
     spec = parser.parse_args()
     path = Path(spec.package) / "behaviour.json"
     behaviour = json.loads(path.read_text()) if path.exists() else {}

@@ -37,6 +37,11 @@ def test_a_changed_package_or_thread_count_replaces_the_worker():
         assert plan([worker(ONE)], [changed], [ONE]) == Plan(start=((changed, 1),), drain=("digits-1-blue-0",))
 
 
+def test_how_wide_or_how_urgent_a_start_would_be_is_no_reason_to_replace_a_worker():
+    for changed in (replace(ONE, share=3), replace(ONE, gentle=True)):
+        assert plan([worker(ONE)], [changed], [ONE]) == Plan()
+
+
 def test_a_draining_worker_neither_counts_nor_lends_its_name():
     there = [worker(ONE, 0, WorkerState.DRAINING)]
     assert plan(there, [ONE], []) == Plan(start=((ONE, 1),))

@@ -85,6 +85,31 @@ def test_a_killed_worker_comes_back_on_another_socket(house: House):
     run(story())
 
 
+def test_a_gentle_worker_lives_on_when_its_version_takes_traffic_and_comes_back_as_an_urgent_one(house: House):
+    async def story() -> None:
+        started: list[bool] = []
+
+        def command(spec: WorkerSpec) -> list[str]:
+            started.append(spec.gentle)
+            return standin_command(spec)
+
+        fleet = house.fleet(command=command)
+        await fleet.adopt()
+        candidate = replace(house.placement(), gentle=True)
+        await fleet.converge([candidate])
+        before = await only_worker(fleet, READY)
+        await fleet.converge([replace(candidate, gentle=False)])
+        assert fleet.workers() == (before,)
+        assert before.pid is not None
+        os.kill(before.pid, signal.SIGKILL)
+        await eventually(lambda: len(started) == 2, "started again")
+        await only_worker(fleet, READY)
+        assert started == [True, False]
+        await fleet.close(drain=True)
+
+    run(story())
+
+
 def test_a_crash_loop_is_broken_with_its_last_words_until_its_placement_changes(house: House):
     async def story() -> None:
         fleet = house.fleet()

@@ -411,3 +411,34 @@ def test_after_the_loop_stood_still_batches_keep_their_size_and_callers_their_or
             assert done == sorted(done)
 
     asyncio.run(story())
+
+
+def test_a_request_is_refused_before_it_is_decoded_exactly_when_one_row_more_would_be_late() -> None:
+    async def story() -> None:
+        async with Bench(identity(), buckets=(1,)) as bench:
+            clock = bench.clock.monotonic
+            bench.batcher.check_room(clock() + IN_THREAD / 2)  # nobody is there: it is tried
+            bench.send(0)
+            await settle()
+            for i in range(10):
+                bench.send(i)
+            with pytest.raises(Overloaded, match="more than this request can wait"):
+                bench.batcher.check_room(clock() + 11 * IN_THREAD)
+            bench.batcher.check_room(clock() + 30 * IN_THREAD)
+            await bench.run()
+
+    asyncio.run(story())
+
+
+def test_a_run_leaves_behind_whoever_would_make_it_too_long_for_the_most_hurried() -> None:
+    async def story() -> None:
+        async with Bench(identity(), cost={1: 0.1, 2: 0.19, 4: 0.37, 8: 0.73}, buckets=(1, 2, 4, 8)) as bench:
+            bench.send(0)
+            await settle()
+            hurried = bench.send(1, seconds=0.6)
+            others = [bench.send(i) for i in range(2, 9)]
+            await bench.run()
+            assert max(bench.engine.runs) <= 4
+            assert [values(future) for future in (hurried, *others)] == [[i] for i in range(1, 9)]
+
+    asyncio.run(story())

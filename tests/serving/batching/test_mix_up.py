@@ -108,7 +108,7 @@ def test_a_million_requests_get_their_own_rows_and_nobody_elses() -> None:
                 first, tag = tag, (tag + rows) % 2**23  # whole numbers that float32 holds exactly
                 try:
                     future = made.submit(HALF_PLUS_TWO, {"x": x}, rows, end)
-                except Overloaded:  # its time would not have been enough
+                except (Overloaded, DeadlineExceeded):  # its time would not be enough, or was over after a hiccup
                     tally.failed += 1
                     continue
                 future.add_done_callback(lambda done, first=first, rows=rows: tally.take(first, rows, done))

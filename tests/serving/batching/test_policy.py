@@ -6,14 +6,14 @@ from serving.batching.curve import CostCurve
 from serving.batching.policy import (
     COMPANY_SECONDS,
     THREAD_SECONDS,
-    Load,
     Route,
     SearchBudget,
     batch_rows,
     drain_seconds,
-    expected_wait,
+    lean_rows,
     route,
     search_seconds,
+    timely_rows,
 )
 
 
@@ -97,10 +97,20 @@ def test_a_model_that_is_slower_in_big_batches_gets_the_best_size_however_many_w
     assert drain_seconds(worse, 9) == 2.4 + 2.4 + 1.0
 
 
-def test_the_expected_wait_is_the_rest_of_the_run_and_the_queue_at_its_best_pace() -> None:
-    costs = curve(b1=1.0, b2=1.0, b4=1.0, b8=2.0)
-    assert expected_wait(costs, Load(8, running_for=0.5, running_cost=2.0)) == 8 * 0.25 + 1.5
-    assert expected_wait(costs, Load(0, running_for=9.0, running_cost=2.0)) == 0.0
+def test_the_lean_run_is_the_smallest_that_is_nearly_as_efficient_as_the_best() -> None:
+    assert [lean_rows(costs) for costs in (flat(1.0), linear(1.0))] == [8, 1]
+    assert lean_rows(curve(b1=1.0, b2=1.6, b4=2.9, b8=5.6)) == 4
+
+
+def test_a_run_is_small_enough_to_end_in_time_where_that_costs_others_next_to_nothing() -> None:
+    assert [timely_rows(linear(1.0), 8, patience) for patience in (9.0, 5.0, 1.5)] == [8, 4, 1]
+    saving = curve(b1=2.0, b2=2.8, b4=5.0, b8=9.5)
+    assert [timely_rows(saving, 8, patience) for patience in (9.0, 4.0)] == [4, 8]
+
+
+def test_a_run_that_is_in_time_at_no_size_is_as_big_as_it_was_to_be() -> None:
+    assert timely_rows(linear(1.0), 8, 0.5) == 8
+    assert timely_rows(flat(1.0), 5, 0.5) == 5
 
 
 def test_a_hang_is_twice_the_slowest_run_and_never_less_than_thirty_seconds() -> None:

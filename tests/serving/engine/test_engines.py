@@ -10,6 +10,7 @@ import pytest
 from serving.engine import litert
 from serving.engine.base import Engine
 from serving.engine.litert import LitertEngine, bucket_for
+from serving.engine.litert_shared import SharedLitertEngine
 from serving.engine.tensorflow import TensorflowEngine
 from serving.prepare.runtime_openvino import convert_openvino
 from tests.serving.packages import BUCKETS, DENSE, HALF, UPPER
@@ -20,7 +21,7 @@ IMAGE = np.arange(24, dtype=np.float32).reshape(8, 3)
 SCORES = IMAGE @ np.array([[1, 0], [0, 1], [1, 1]], np.float32)
 
 
-@pytest.fixture(params=["litert", "litert sharing one interpreter", "openvino", "tensorflow"])
+@pytest.fixture(params=["litert", "litert sharing one interpreter", "litert sharing weights", "openvino", "tensorflow"])
 def engine(request: pytest.FixtureRequest, models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     if request.param == "tensorflow":
         return TensorflowEngine(models / "saved_model", (DENSE, HALF), 1)
@@ -31,6 +32,8 @@ def engine(request: pytest.FixtureRequest, models: Path, monkeypatch: pytest.Mon
             tmp_path / "openvino", (DENSE, HALF), 1
         )
         return opened
+    if request.param == "litert sharing weights":
+        return SharedLitertEngine(models / "model.tflite", (DENSE, HALF), BUCKETS, 1, tmp_path / "weights")
     if "sharing" in request.param:
         monkeypatch.setattr("serving.engine.litert._PACKED_BYTES", 0)
     return LitertEngine(models / "model.tflite", (DENSE, HALF), BUCKETS, 1)

@@ -309,7 +309,9 @@ def test_the_worker_says_what_it_is() -> None:
         return await client.ask("GET", "/worker")
 
     worker = run(story).json
-    assert {"model", "version", "color", "digest", "plan", "pid", "state", "reason", "suspicion"} == set(worker)
+    assert {"model", "version", "color", "digest", "plan", "pid", "state", "reason", "suspicion", "threads"} == set(
+        worker
+    )
     assert worker["state"] == "ready"
 
 
