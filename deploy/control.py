@@ -194,6 +194,7 @@ class _Plane:
             port=self._port,
             admin_port=self._admin_port,
             envoy_state=lambda: _said(world.envoy),
+            envoy_ready=world.router.admin.ready,
             envoy_pid=lambda: world.envoy.status.pid,
             envoy_metrics=world.router.admin.prometheus,
             worker_metrics=WorkerScrape(fleet).metrics,

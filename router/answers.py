@@ -41,6 +41,7 @@ def unknown_label(routes: ModelRoutes) -> str:
 WRONG_INDEX = 'malformed request: expected POST /v2/repository/index with an empty body, {} or {"ready": true}'
 NO_METHOD = "no such method is served here; what is served can be listed by gRPC reflection"
 NO_DEPLOYING = "models are deployed by the operator, with: teal deploy NAME; they are taken away with: teal drain NAME"
+NEEDS_HTTP2 = "gRPC needs HTTP/2; over HTTP/1.1 send JSON to the REST routes"
 NO_STREAMS = "streams are not served here; send each request as a call of its own"
 NO_WATCHING = "health is not watched here; ask again with Check"
 NO_READING = "the gateway did not read the message"  # never said while router/grpc_paths.lua runs

@@ -10,7 +10,7 @@ from contracts.limits import Limits
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_VERSION
 from router.local_replies import local_replies
 from router.naming import ANSWERS, BRIDGE
-from router.rpc import BUFFER, HEADER_ANSWER, PLAIN_TYPE, READER, lua
+from router.rpc import BUFFER, HEADER_ANSWER, HTTP2, ONLY_HTTP2, PLAIN_TYPE, READER, lua
 
 ROUTES = "teal"  # the name of the one route configuration
 STAT_PREFIX = "predictions"
@@ -87,7 +87,12 @@ def _manager(limits: Limits) -> dict[str, Any]:
         "codec_type": "AUTO",
         "rds": _routes(),
         "http_filters": [
-            # Off, unless a route switches them on: requests of REST enter neither.
+            # Off, unless a route switches them on: requests of REST enter none.
+            {
+                "name": HTTP2,
+                "disabled": True,
+                "typed_config": {"@type": _LUA, "default_source_code": {"inline_string": ONLY_HTTP2}},
+            },
             {
                 "name": BUFFER,
                 "disabled": True,

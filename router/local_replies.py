@@ -26,20 +26,11 @@ class Code(IntEnum):
     UNAVAILABLE = 14
 
 
+_CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 BODY = "%LOCAL_REPLY_BODY%"
 NO_HTTP = (
     "the request is not valid HTTP: its request line, its lengths, a header, or a path with escaped slashes or NUL"
 )
-# What routes and Lua refuse has a sentence; what Envoy's own reading of HTTP refuses has none, or "Bad Request".
-_NOBODYS_WORDS = {
-    "extension_filter": {
-        "name": "envoy.access_loggers.extension_filters.cel",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-            "expression": "!(response.code_details in ['direct_response', 'lua_response'])",
-        },
-    }
-}
 GRPC_CODES = {
     400: Code.INVALID_ARGUMENT,
     404: Code.NOT_FOUND,
@@ -61,7 +52,7 @@ def local_replies(limits: Limits) -> dict[str, Any]:
             _pass_through(200),
             *_say(_flags("UH", "NC"), Code.UNAVAILABLE, "no worker of this model version is ready; try again"),
             *_say(_flags("UO"), Code.UNAVAILABLE, "too many requests are under way for this model version; try again"),
-            *_say(_flags("OM"), Code.UNAVAILABLE, "the gateway is out of memory for new requests; try again"),
+            *_say(_details("overload"), Code.UNAVAILABLE, "the gateway is out of memory for new requests; try again"),
             _grpc(_flags("UT", "DT"), Code.DEADLINE_EXCEEDED, "no answer before the deadline"),
             _rest(_flags("UT", "DT"), f"no answer within {seconds} seconds"),
             _grpc(_both(_path("/grpc.reflection."), _code(503)), Code.UNAVAILABLE, away),
@@ -82,7 +73,12 @@ def local_replies(limits: Limits) -> dict[str, Any]:
                 Code.RESOURCE_EXHAUSTED,
                 f"headers are over the limit of {limits.headers} headers or {limits.header_bytes} bytes",
             ),
-            *_say(_both(_code(400), _NOBODYS_WORDS), Code.INVALID_ARGUMENT, NO_HTTP),
+            # What routes and Lua refuse has a sentence; what Envoy's reading of HTTP refuses: none, or "Bad Request".
+            *_say(
+                _both(_code(400), _details("direct_response", "lua_response", other=True)),
+                Code.INVALID_ARGUMENT,
+                NO_HTTP,
+            ),
             _grpc(_code(413), Code.RESOURCE_EXHAUSTED, answers.too_large(limits.binary_body)),
             *(_grpc(_code(status), code, BODY) for status, code in GRPC_CODES.items()),
             _keep(_code(503), retry=True),
@@ -142,6 +138,17 @@ def _path(prefix: str) -> dict[str, Any]:
 def _header(name: str, match: dict[str, Any]) -> dict[str, Any]:
     """A request's header."""
     return {"header_filter": {"header": {"name": name, "string_match": match}}}
+
+
+def _details(*details: str, other: bool = False) -> dict[str, Any]:
+    """Envoy's own word for why it answers is one of `details`; with `other`, none of them."""
+    named = f"response.code_details in {list(details)}"
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {"@type": _CEL, "expression": f"!({named})" if other else named},
+        }
+    }
 
 
 def _flags(*flags: str) -> dict[str, Any]:

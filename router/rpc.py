@@ -39,8 +39,9 @@ from router.messages import Deployed
 from router.naming import BRIDGE, REFLECTION
 from router.reflection import METHODS as REFLECTION_METHODS
 
-# Filters that are off unless a route of this file switches them on: one waits for the whole body, up to a limit of its
-# own, and says its length; the other is Lua.
+# Filters that are off unless a route of this file switches them on: one wants HTTP/2, one waits for the whole body, up
+# to a limit of its own, and says its length; the last is Lua that reads it.
+HTTP2 = "teal.http2"
 BUFFER = "teal.whole_body"
 READER = "teal.grpc_paths"
 HEADER_ANSWER = "x-teal-answer"  # marks what Envoy asks itself; a caller's own is dropped
@@ -68,6 +69,15 @@ REFUSED = {
     },
     HEALTH_SERVICE: {"Watch": answers.NO_WATCHING},
 }
+
+# Envoy knows which streams hold how much memory, and so can reset them (router/bootstrap.py), on HTTP/2 only.
+ONLY_HTTP2 = f"""
+function envoy_on_request(handle)
+  if handle:streamInfo():protocol():find("^HTTP/1") then
+    handle:respond({{[":status"] = "501"}}, "{answers.NEEDS_HTTP2}")
+  end
+end
+"""
 
 _GRPC = StringMatcher(safe_regex=RegexMatcher(regex=GRPC_TYPE))
 IS_GRPC = HeaderMatcher(name="content-type", string_match=_GRPC)
@@ -129,7 +139,7 @@ def _service(name: str, own: dict[str, bytes], limits: Limits) -> Iterable[Any]:
     grpc = RouteMatch(prefix="/", headers=[IS_GRPC])
     yield direct(_narrowed(grpc, body_over(limits.binary_body)), 413, answers.too_large(limits.binary_body))
     for method in READ[name]:
-        yield _read(RouteMatch(path=f"/{name}/{method}", headers=[IS_GRPC]), limits.binary_body)
+        yield _read(RouteMatch(path=f"/{name}/{method}", headers=[IS_GRPC]), limits.binary_body, HTTP2)
     for method, sentence in REFUSED[name].items():
         yield direct(RouteMatch(path=f"/{name}/{method}", headers=[IS_GRPC]), 501, sentence)
     yield direct(grpc, 501, answers.NO_METHOD)
@@ -158,11 +168,11 @@ def _reflection(limits: Limits) -> Iterable[Any]:
     yield direct(_EVERYTHING, 404, answers.NOTHING_HERE)
 
 
-def _read(match: Any, limit: int) -> Any:
-    """A route on which Lua reads the body, up to `limit` bytes, and goes on by another path."""
+def _read(match: Any, limit: int, *filters: str) -> Any:
+    """A route on which Lua reads the body, up to `limit` bytes, and goes on by another path; `filters` come before."""
     made = direct(match, 500, answers.NO_READING)
     size = BufferPerRoute(buffer=Buffer(max_request_bytes=UInt32Value(value=limit)))
-    for name, config in ((BUFFER, _packed(size)), (READER, AnyMessage())):
+    for name, config in (*((each, AnyMessage()) for each in filters), (BUFFER, _packed(size)), (READER, AnyMessage())):
         made.typed_per_filter_config[name].Pack(FilterConfig(config=config))
     return made
 

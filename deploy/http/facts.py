@@ -16,7 +16,8 @@ Scrape = Callable[[], Awaitable[bytes]]
 
 @dataclass(frozen=True)
 class Parts:
-    """`envoy_state` says "ready" or why not; `envoy_metrics` and `worker_metrics` fetch Prometheus text and raise
+    """`envoy_state` says "ready" or why not, as of the last look at the process; `envoy_ready` asks Envoy now;
+    `envoy_metrics` and `worker_metrics` fetch Prometheus text and raise
     Unavailable when nobody answers. `hosts` are accepted in the Host header besides loopback."""
 
     store: Store
@@ -29,6 +30,7 @@ class Parts:
     port: int
     admin_port: int
     envoy_state: Callable[[], str]
+    envoy_ready: Callable[[], Awaitable[bool]]
     envoy_pid: Callable[[], int | None]
     envoy_metrics: Scrape
     worker_metrics: Callable[[str], Awaitable[bytes]]

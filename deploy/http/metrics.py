@@ -8,11 +8,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from contracts.errors import Unavailable
 from deploy.http import shapes
 from deploy.http.errors import responses
 from deploy.http.facts import Parts
 from deploy.ports import WorkerState, WorkerStatus
 
+READY = "ready"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _PLAIN_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}, "description": "Prometheus text."}}
 
@@ -22,8 +24,17 @@ def routes(parts: Parts) -> APIRouter:
 
     @api.get("/healthz", response_model=shapes.Health)
     async def healthz() -> Any:
-        """The control plane answers. Says nothing about Envoy: traffic flows without the control plane, too."""
+        """The control plane lives. Says nothing about Envoy, whose short absence is no reason to restart anything."""
         return {"status": "ok"}
+
+    @api.get("/readyz", response_model=shapes.Health, responses=responses(503))
+    async def readyz() -> Any:
+        """Envoy listens and has its routes; otherwise 503 says what is missing."""
+        if (state := parts.envoy_state()) != READY:
+            raise Unavailable(f"Envoy is not ready: {state}; ask again")
+        if not await parts.envoy_ready():  # the state above is as old as the last look at the process
+            raise Unavailable("Envoy runs and does not listen yet, or has no routes; ask again")
+        return {"status": READY}
 
     @api.get("/metrics", response_class=Response, responses=_PLAIN_TEXT)
     def control_plane() -> Response:

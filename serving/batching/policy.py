@@ -34,6 +34,8 @@ def route(curve: CostCurve, rows: int) -> Route:
     alone = curve.undisturbed(rows)
     if alone >= THREAD_SECONDS:
         return Route.THREAD
+    if alone < COMPANY_SECONDS:  # company cannot save more than all of it; on the hot path of small models
+        return Route.SOLO
     saved = alone - rows * curve.undisturbed_per_row()
     return Route.SOLO if saved < COMPANY_SECONDS else Route.GATHER
 

@@ -7,6 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from contracts.errors import DeadlineExceeded, InvalidInput, TooLarge, UnsupportedMedia
@@ -58,6 +59,7 @@ def seconds_allowed(head: Head, limits: Limits) -> float:
     return seconds
 
 
+@lru_cache(maxsize=256)  # Envoy says the same with almost every request
 def _read_milliseconds(name: bytes, given: bytes) -> float:
     try:
         milliseconds = float(given)

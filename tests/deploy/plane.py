@@ -61,6 +61,17 @@ class Plane:
         add_versions(self.store, model, count)
 
 
+@dataclass
+class FakeEnvoy:
+    """What the fleet says of Envoy, and whether it listens."""
+
+    state: str = "ready"
+    listens: bool = True
+
+    async def ready(self) -> bool:
+        return self.listens
+
+
 def add_versions(store: Store, model: str, count: int) -> None:
     for n in range(count):
         store.add_version(
@@ -85,9 +96,10 @@ async def plane(
     counters: FakeCounters | None = None,
     ack_seconds: float = BOUND,
     ticking: bool = True,
+    envoy: FakeEnvoy | None = None,
 ) -> AsyncIterator[Plane]:
     """A running control plane on `path`; a second one on the same path is a restart."""
-    home, clock = Home(path), HandClock()
+    home, clock, envoy = Home(path), HandClock(), envoy or FakeEnvoy()
     store = Store(sqlite_url(home.state))
     fleet, traffic = fleet or FakeFleet(instantly=instantly), traffic or FakeTraffic()
     counters = counters or FakeCounters()
@@ -119,7 +131,8 @@ async def plane(
         clock=clock,
         port=8080,
         admin_port=8090,
-        envoy_state=lambda: "ready",
+        envoy_state=lambda: envoy.state,
+        envoy_ready=envoy.ready,
         envoy_pid=lambda: 4242,
         envoy_metrics=_gone,
         worker_metrics=lambda _id: _gone(),

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from deploy.cli.local import LocalHome
-from tests.deploy.plane import Plane, plane, until
+from tests.deploy.plane import FakeEnvoy, Plane, plane, until
 
 VERBS = ("deploy", "weight", "promote", "abort", "rollback", "undo", "drain")
 
@@ -310,6 +310,20 @@ def test_a_page_of_another_site_commands_nothing(tmp_path: Path) -> None:
         assert (await p.status())["revision"] == 0
 
     drive(tmp_path, story)
+
+
+def test_it_is_ready_only_while_envoy_listens_and_alive_all_the_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        envoy = FakeEnvoy()
+        async with plane(tmp_path, envoy=envoy) as p:
+            assert await p.get("/readyz") == {"status": "ready"}
+            envoy.listens = False
+            refused(await p.http.get("/readyz"), 503, "unavailable", "does not listen")
+            envoy.state = "waiting: exit code 1"
+            refused(await p.http.get("/readyz"), 503, "unavailable", "exit code 1")
+            assert await p.get("/healthz") == {"status": "ok"}
+
+    asyncio.run(story())
 
 
 def test_a_body_larger_than_any_command_is_413(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ class Caller:
 
 @asynccontextmanager
 async def caller(port: int) -> AsyncIterator[Caller]:
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    """On a connection of its own; gRPC would otherwise put all channels of one process on one."""
+    limits = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
+    options = [("grpc.use_local_subchannel_pool", 1), *((name, -1) for name in limits)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         yield Caller(channel)
 

@@ -78,7 +78,8 @@ def test_connections_and_memory_are_bounded_and_the_admin_is_not_locked_out() ->
     assert connections["typed_config"]["max_active_downstream_connections"] == 5
     actions = [a["name"].rsplit(".", 1)[1] for a in made["overload_manager"]["actions"]]
     assert actions == [
-        "shrink_heap", "disable_http_keepalive", "stop_accepting_requests", "stop_accepting_connections",
+        "reset_high_memory_stream", "shrink_heap", "disable_http_keepalive", "stop_accepting_requests",
+        "stop_accepting_connections",
     ]  # fmt: skip
     assert made["admin"]["ignore_global_conn_limit"]
     assert made["admin"]["address"] == {"pipe": {"path": "/run/admin.sock", "mode": 0o600}}

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
@@ -431,9 +432,14 @@ def test_a_call_that_its_caller_gives_up_is_given_up_at_the_worker() -> None:
     asyncio.run(story())
 
 
+def http2(g: Gateway) -> httpx.AsyncClient:
+    """For calls that no gRPC library would make."""
+    return httpx.AsyncClient(base_url=g.client.base_url, http1=False, http2=True, timeout=20)
+
+
 def test_what_is_no_single_plain_message_is_refused() -> None:
     async def story() -> None:
-        async with gateway() as g, caller(g.config.port) as c:
+        async with gateway() as g, caller(g.config.port) as c, http2(g) as by_hand:
             await g.router.publish(await models(g))
             squeezed = await c.call(PREDICT, message_of(40_000), compression=grpc.Compression.Gzip)
             assert (squeezed.code, "grpc-encoding identity" in squeezed.words) == ("UNIMPLEMENTED", True)
@@ -445,17 +451,21 @@ def test_what_is_no_single_plain_message_is_refused() -> None:
                 await nothing
             head = {"content-type": "application/grpc", "te": "trailers"}
             for timeout in ("abc", "-5m", "5", "123456789m", "1.5S", "5x", ""):
-                answer = await g.post(PREDICT, headers={**head, "grpc-timeout": timeout}, content=framed("digits"))
+                answer = await by_hand.post(
+                    PREDICT, headers={**head, "grpc-timeout": timeout}, content=framed("digits")
+                )
                 said = (answer.headers["grpc-status"], "grpc-timeout is not usable" in answer.headers["grpc-message"])
                 assert said == ("3", True), timeout
             for timeout, wait in (("0m", 1000), ("1n", 1001), ("2500u", 1003), ("99999999H", 31_000), ("2S", 3000)):
                 g.workers[0].seen.clear()
-                answer = await g.post(PREDICT, headers={**head, "grpc-timeout": timeout}, content=framed("digits"))
+                answer = await by_hand.post(
+                    PREDICT, headers={**head, "grpc-timeout": timeout}, content=framed("digits")
+                )
                 assert answer.status_code == 200
                 ((_, _, seen),) = g.workers[0].seen
                 assert (seen["grpc-timeout"], seen["x-envoy-expected-rq-timeout-ms"]) == (timeout, str(wait))
             for frame_head in (b"\0\0\0\0", b"\0\0\0\0\x09abc", b"\0\xff\xff\xff\xffabc"):
-                answer = await g.post(PREDICT, headers=head, content=frame_head)
+                answer = await by_hand.post(PREDICT, headers=head, content=frame_head)
                 assert answer.headers["grpc-status"] == "3"
             # Without gRPC's content type it is a path like any other, and no worker is asked.
             before = sum(len(w.seen) for w in g.workers)

@@ -15,7 +15,7 @@ from router.listener import ROUTES
 from router.local_replies import local_replies
 from router.messages import Deployed, message, pool
 from router.route_table import DIRECT_BODY_BYTES, SHAPES
-from router.rpc import BUFFER, INDEX, IS_GRPC, READ, READER, REFUSED, lua, services
+from router.rpc import BUFFER, HTTP2, INDEX, IS_GRPC, READ, READER, REFUSED, lua, services
 from router.snapshot import build
 from router.table import Backend, RoutingTable
 from tests.router.gateway import alone, backend, both, table
@@ -42,7 +42,8 @@ def test_only_grpc_and_the_index_of_models_are_read_by_lua_and_each_within_its_l
     read = [route for route in routes(build(table(DIGITS))) if route.typed_per_filter_config]
     limits = {}
     for route in read:
-        assert set(route.typed_per_filter_config) == {BUFFER, READER}
+        only = set() if route.match.path == INDEX else {HTTP2}
+        assert set(route.typed_per_filter_config) == {BUFFER, READER} | only
         config, size = FilterConfig(), BufferPerRoute()
         assert route.typed_per_filter_config[BUFFER].Unpack(config)
         assert config.config.Unpack(size)
