@@ -78,6 +78,12 @@ REJECTED = Metric(
     "teal_rejected_total", "counter", "Requests refused before any compute, by reason.", (*VERSION_LABELS, "reason")
 )
 REJECTED_REASONS = ("queue_full", "expired", "invalid", "draining", "too_large", "quarantined")
+PREDICTION_BINS = Metric(
+    "teal_prediction_bin_total",
+    "counter",
+    "Predictions by bin, from the engine runs that were looked at; the bins are those of serving/summary.py.",
+    (*VERSION_LABELS, "bin"),
+)
 WORKER_READY = Metric("teal_worker_ready", "gauge", "1 when the worker takes requests, else 0.", VERSION_LABELS)
 WORKER_INFO = Metric(
     "teal_worker_info", "gauge", "Always 1; names the package and plan.", (*VERSION_LABELS, "digest", "plan")

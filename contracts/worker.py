@@ -15,6 +15,12 @@ PATH_METRICS = "/metrics"  # Prometheus text; reachable on the worker's own sock
 # JSON: {"model","version","color","digest","plan","threads":{"count","reason"},"pid","state","reason","suspicion"}; the
 # last is empty while the model answers as its signature says.
 PATH_WORKER = "/worker"
+# What this worker answered lately, from a bounded memory. POST {"ids": [request id, …]} answers
+# {"answers": [Answered]} for those it knows; GET ?after=SEQ&share=N answers {"next": SEQ, "answers": [Answered]} of the
+# requests since SEQ whose crc32(id) is a multiple of N, so that two workers asked for the same share tell of the same
+# requests. Answered: {"id", "at" (wall seconds), "rows", "predicted": [one value per row: class index, score or text;
+# null for what is no number], "summarised": whether the outputs could be read that way}.
+PATH_ANSWERS = "/worker/answers"
 
 EXIT_DRAINED = 0
 EXIT_CRASHED = 1

@@ -27,11 +27,13 @@ class Fact(StrEnum):
     BATCHES_FAILED = "batches_failed"
     TIMED = "timed"  # requests in the histogram of durations
     WITHIN = "within"  # of those, no slower than a bound; one series per bound
+    PREDICTED = "predicted"  # predictions that fell into a bin; one series per bin
 
 
 @dataclass(frozen=True)
 class Series:
-    """One raw counter: what it counts, in which process, and for durations up to which bound (index)."""
+    """One raw counter: what it counts, in which process, and up to which bound of durations or in which bin of
+    predictions (index)."""
 
     fact: Fact
     source: str
