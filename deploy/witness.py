@@ -11,7 +11,7 @@ from contracts.clock import Clock
 from contracts.errors import TealError
 from contracts.metrics import LATENCY_SECONDS
 from deploy.evidence.counted import Counted
-from deploy.evidence.counters import Gap, Sample, counted, grown
+from deploy.evidence.counters import Gap, GapKind, Sample, counted, grown
 from deploy.ports import Counters
 from deploy.rollout.deployment import Deployment
 
@@ -23,11 +23,13 @@ Pair = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Testimony:
-    """What one rollout is told: seconds since it was told before, new counts, and why there are none."""
+    """What one rollout is told: seconds since it was told before, new counts, and why there are none. `kind` is None
+    when that is only because nobody looked since."""
 
     seconds: float = 0.0
     counted: Counted | None = None
     gap: str = "nothing was counted yet"
+    kind: GapKind | None = None
 
 
 @dataclass
@@ -47,19 +49,20 @@ class Witness:
         self._looked = float("-inf")
         self._latest: Mapping[tuple[str, int], Sample] | None = None
         self._gap = "nothing was counted yet"
+        self._kind: GapKind | None = None
 
     async def look(self, deployments: Collection[Deployment]) -> None:
         """Look at the counters of everything on trial, unless the last look is too fresh to tell anything new."""
         pairs = {pair for d in deployments if (pair := pair_of(d)) is not None}
         self._watched = {pair: seen for pair, seen in self._watched.items() if pair in pairs}
-        self._latest = None
+        self._latest, self._kind = None, None
         if not pairs or self._clock.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = self._clock.monotonic()
         try:
             self._latest = await self._counters.look({(m, v) for m, *both in pairs for v in both})
         except TealError as error:
-            self._gap = error.message
+            self._gap, self._kind = error.message, GapKind.UNAVAILABLE
 
     def tell(self, deployment: Deployment) -> Testimony:
         """What is new since this rollout was told before."""
@@ -69,12 +72,14 @@ class Witness:
         before = self._watched.setdefault(pair, _Watched(now))
         seconds, before.told = now - before.told, now
         if self._latest is None:
-            return Testimony(seconds, None, self._gap)
+            return Testimony(seconds, None, self._gap, self._kind)
         model, *versions = pair
         live, candidate = (self._latest.get((model, version), {}) for version in versions)
         block = _block(before, live, candidate)
         before.live, before.candidate = live, candidate
-        return Testimony(seconds, None, block.reason) if isinstance(block, Gap) else Testimony(seconds, block)
+        return (
+            Testimony(seconds, None, block.reason, block.kind) if isinstance(block, Gap) else Testimony(seconds, block)
+        )
 
 
 def pair_of(deployment: Deployment) -> Pair | None:
@@ -86,7 +91,7 @@ def pair_of(deployment: Deployment) -> Pair | None:
 
 def _block(before: _Watched, live: Sample, candidate: Sample) -> Counted | Gap:
     if before.live is None or before.candidate is None:
-        return Gap("this is the first look at its counters")
+        return Gap("this is the first look at its counters", GapKind.FIRST_LOOK)
     here, there = grown(before.live, live), grown(before.candidate, candidate)
     if isinstance(here, Gap):
         return here

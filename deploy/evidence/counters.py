@@ -44,11 +44,24 @@ Sample = Mapping[Series, float]
 """All series of one version at one moment."""
 
 
+class GapKind(StrEnum):
+    """Why there is no block, as a word that can be counted."""
+
+    FIRST_LOOK = "first_look"  # nothing to make a difference with
+    UNAVAILABLE = "unavailable"  # the source cannot be asked
+    STALE = "stale"  # it answers with what it said before
+    MISSING = "missing"  # it says nothing of one of the versions
+    NO_COUNT = "no_count"  # what it says is not a count: not a number, infinite, negative
+    CONTRADICTION = "contradiction"  # its counters contradict each other
+    MISMATCH = "mismatch"  # two sources contradict each other
+
+
 @dataclass(frozen=True)
 class Gap:
-    """There is no block, and why."""
+    """There is no block, and why: a sentence for people, and what kind of reason that is."""
 
     reason: str
+    kind: GapKind
 
 
 def grown(before: Sample, after: Sample) -> Mapping[Series, int] | Gap:
@@ -60,7 +73,7 @@ def grown(before: Sample, after: Sample) -> Mapping[Series, int] | Gap:
     for series, value in after.items():
         past = before.get(series, 0.0)
         if not math.isfinite(value) or value < 0 or not math.isfinite(past):
-            return Gap(f"{series.source} says {value:g} for {series.fact}, which is no count")
+            return Gap(f"{series.source} says {value:g} for {series.fact}, which is no count", GapKind.NO_COUNT)
         result[series] = round(value - past if value >= past else value)
     return result
 
@@ -91,5 +104,5 @@ def _arms(grown_by: Mapping[Series, int], bounds: int) -> tuple[Arm, ...] | Gap:
     pairs += [(total[Fact.TIMED], total[Fact.TIMED] - fast) for fast in within]
     for units, bad in pairs:
         if bad < -SLACK or bad > units + SLACK:
-            return Gap(f"counters contradict each other: {bad} bad of {units}")
+            return Gap(f"counters contradict each other: {bad} bad of {units}", GapKind.CONTRADICTION)
     return tuple(Arm(max(0, units), min(max(0, bad), max(0, units))) for units, bad in pairs)
