@@ -24,6 +24,7 @@ class Load:
     poisson      independent arrivals instead of a fixed beat, drawn from `seed`
     timeout      seconds from sending to giving up
     headers      `{n}` in a value becomes the number of the request
+    bodies       sent in turn instead of `body`, so that a share of the requests can differ from the rest
     Raises ValueError for what is out of bounds or not on this machine.
     """
 
@@ -39,6 +40,7 @@ class Load:
     seed: int = 1
     timeout: float = 10.0
     keep_bodies: bool = False
+    bodies: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.address
@@ -71,16 +73,22 @@ class Load:
         times = itertools.accumulate(random.expovariate(self.rate) for _ in itertools.count())
         return itertools.islice(itertools.takewhile(lambda at: at < self.seconds, times), MOST_REQUESTS)
 
+    @property
+    def alike(self) -> bool:
+        """Whether every request has the same bytes."""
+        return not self.bodies and not any("{n}" in value for _, value in self.headers)
+
     def request(self, n: int) -> bytes:
+        body = self.bodies[n % len(self.bodies)] if self.bodies else self.body
         parts = urlsplit(self.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{self.method} {target} HTTP/1.1", f"host: {parts.netloc}", f"content-length: {len(self.body)}"]
+        lines = [f"{self.method} {target} HTTP/1.1", f"host: {parts.netloc}", f"content-length: {len(body)}"]
         lines += [f"{name}: {value.replace('{n}', str(n))}" for name, value in self.headers]
-        if self.body and not any(name.lower() == "content-type" for name, _ in self.headers):
+        if body and not any(name.lower() == "content-type" for name, _ in self.headers):
             lines.append("content-type: application/json")
         if self.fresh:
             lines.append("connection: close")
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +114,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All samples, in the order in which they were done."""
+    """All samples, in the order in which they were done. `began` is the wall time of their zero, in seconds."""
 
     samples: tuple[Sample, ...]
+    began: float = 0.0
 
     @property
     def sent(self) -> int:

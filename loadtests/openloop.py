@@ -36,7 +36,7 @@ class Running:
         self.load = load
         self.samples: list[Sample] = []
         self._loop = asyncio.get_running_loop()
-        self._zero = time.monotonic()
+        self._zero, self._began = time.monotonic(), time.time()
         self._idle: list[Connection] = []
         self._alive: set[Connection] = set()
         self._open = 0
@@ -47,12 +47,11 @@ class Running:
         self._connecting: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._quiet = asyncio.Event()
-        varying = any("{n}" in value for _, value in load.headers)
-        self._request = None if varying else load.request(0)
+        self._request = load.request(0) if load.alike else None
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(tuple(self.samples))
+        return Outcome(tuple(self.samples), self._began)
 
     async def run(self) -> Outcome:
         """Return once everything was sent and answered, or given up."""

@@ -48,6 +48,15 @@ def test_every_request_is_sent_once_and_counted_once():
     play(story())
 
 
+def test_several_bodies_are_sent_in_turn():
+    async def story() -> None:
+        async with serving(fine) as server:
+            await run(Load(server.url, rate=1000, seconds=0.02, bodies=(b"[1]", b"[22]"), connections=1))
+            assert [r.split(b"\r\n\r\n")[1] for r in server.requests] == [b"[1]", b"[22]"] * 10
+
+    play(story())
+
+
 def test_fresh_connections_are_used_once():
     async def close_after(writer: asyncio.StreamWriter, n: int) -> None:
         writer.write(answer("200 OK", "connection: close"))
