@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from contracts.clock import Clock
 from contracts.errors import TealError, Unavailable
 from contracts.traffic import TrafficSplit
+from deploy.onlooker import NOBODY, Onlooker
 from deploy.ports import Counters, Fleet, Placement, Traffic, WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import Observation, observe
@@ -55,12 +56,14 @@ class Reconciler:
         counters: Counters,
         package_of: PackageOf,
         clock: Clock,
+        onlooker: Onlooker = NOBODY,
     ) -> None:
         self._store = store
         self._fleet = fleet
         self._traffic = traffic
         self._package_of = package_of
         self._clock = clock
+        self._onlooker = onlooker
         self._witness = Witness(counters, clock)
         self._bell = asyncio.Event()  # rung by commands and by the fleet
         self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure
@@ -167,11 +170,14 @@ class Reconciler:
             log.warning("what was decided could not be recorded: %s", error.message)
             self._unrecorded = error.message
             return tuple(recorded)
-        return tuple(decided.get(d.model, d) for d in recorded)
+        for before in recorded:
+            if before.model in decided and decided[before.model].action is not None:
+                self._onlooker.decided(before, decided[before.model], now)
+        return tuple(decided[d.model].deployment if d.model in decided else d for d in recorded)
 
     def _record(
         self, models: list[str], seen: Mapping[str, tuple[Observation, int]], now: float
-    ) -> dict[str, Deployment]:
+    ) -> dict[str, Decision]:
         """Decide inside the transaction: a command may have come in between. Evidence is written with its effect."""
 
         def rule(deployment: Deployment) -> Decision:
@@ -184,10 +190,12 @@ class Reconciler:
         for decision in decisions:
             if decision.action is not None:
                 log.info("model %s: %s", decision.deployment.model, decision.reason)
-        return {decision.deployment.model: decision.deployment for decision in decisions}
+        return {decision.deployment.model: decision for decision in decisions}
 
     def _observe(self, deployment: Deployment, workers: tuple[WorkerStatus, ...]) -> Observation:
         told = self._witness.tell(deployment)
+        if deployment.trial is not None:
+            self._onlooker.looked(deployment, told, self._clock.wall())
         known = self._applied.get(deployment.model)
         return observe(
             deployment,
@@ -242,6 +250,9 @@ class Reconciler:
         )
 
     def _note_applied(self, deployments: tuple[Deployment, ...]) -> None:
+        for d in deployments:
+            known = self._applied.get(d.model)
+            self._onlooker.applied(None if known is None else known[0], d, self._clock.wall())
         self._applied = {d.model: (d, AppliedModel(d.revision, d.split())) for d in deployments}
 
     async def _tick_and_survive(self) -> None:
