@@ -78,10 +78,12 @@ REJECTED = Metric(
     "teal_rejected_total", "counter", "Requests refused before any compute, by reason.", (*VERSION_LABELS, "reason")
 )
 REJECTED_REASONS = ("queue_full", "expired", "invalid", "draining", "too_large", "quarantined")
+PREDICTION_BIN_COUNT = 57  # of every version alike, so that two of them need no agreement; the last is no number
 PREDICTION_BINS = Metric(
     "teal_prediction_bin_total",
     "counter",
-    "Predictions by bin, from the engine runs that were looked at; the bins are those of serving/summary.py.",
+    "Predictions by bin, from the engine runs that were looked at; the bins are those of serving/summary.py, numbered "
+    "from 0.",
     (*VERSION_LABELS, "bin"),
 )
 WORKER_READY = Metric("teal_worker_ready", "gauge", "1 when the worker takes requests, else 0.", VERSION_LABELS)
