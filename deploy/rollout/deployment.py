@@ -7,7 +7,6 @@ into the next is rules.py.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -158,65 +157,23 @@ ROLES_OF: Mapping[State, frozenset[tuple[bool, bool, bool]]] = {
 }
 
 
-# Evidence may be infinite, and must come back bit for bit.
-_EXACT = ConfigDict(ser_json_inf_nan="constants")
-_PLAN: TypeAdapter[Plan | None] = TypeAdapter(Plan | None, config=_EXACT)
-_TRIAL: TypeAdapter[Trial | None] = TypeAdapter(Trial | None, config=_EXACT)
+# Evidence may be infinite, and must come back bit for bit. None stands in the type because pydantic takes no settings
+# for a dataclass alone.
+_FORM: TypeAdapter[Deployment | None] = TypeAdapter(Deployment | None, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 def scaled(place: Place, replicas: int) -> Place:
     return replace(place, replicas=replicas)
 
 
-def to_json(d: Deployment) -> dict[str, Any]:
-    return {
-        "model": d.model,
-        "revision": d.revision,
-        "state": d.state.value,
-        "live": _place_to_json(d.live),
-        "candidate": _place_to_json(d.candidate),
-        "previous": _place_to_json(d.previous),
-        "weight": d.weight,
-        "strategy": d.strategy.value,
-        "reason": d.reason,
-        "since": d.since,
-        "undo_until": d.undo_until,
-        "plan": _PLAN.dump_python(d.plan, mode="json"),
-        "trial": _TRIAL.dump_python(d.trial, mode="json"),
-    }
+def to_text(d: Deployment) -> str:
+    """A deployment as JSON, its evidence to the last bit."""
+    return _FORM.dump_json(d).decode()
 
 
-def from_json(value: Mapping[str, Any]) -> Deployment:
-    return Deployment(
-        model=value["model"],
-        revision=value["revision"],
-        state=State(value["state"]),
-        live=_place_from_json(value["live"]),
-        candidate=_place_from_json(value["candidate"]),
-        previous=_place_from_json(value["previous"]),
-        weight=value["weight"],
-        strategy=Strategy(value["strategy"]),
-        reason=value["reason"],
-        since=value["since"],
-        undo_until=value["undo_until"],
-        plan=_PLAN.validate_python(value.get("plan")),
-        trial=_TRIAL.validate_python(value.get("trial")),
-    )
-
-
-def _place_to_json(place: Place | None) -> dict[str, Any] | None:
-    if place is None:
-        return None
-    return {
-        "version": place.version,
-        "color": place.color.value,
-        "digest": place.digest,
-        "replicas": place.replicas,
-        "threads": place.threads,
-    }
-
-
-def _place_from_json(value: Mapping[str, Any] | None) -> Place | None:
-    if value is None:
-        return None
-    return Place(value["version"], Color(value["color"]), value["digest"], value["replicas"], value.get("threads", 0))
+def from_text(text: str) -> Deployment:
+    """The deployment that `to_text` wrote. Raises ValueError for anything else."""
+    found = _FORM.validate_json(text)
+    if found is None:
+        raise ValueError("expected a deployment as JSON, got null")
+    return found

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from contracts.errors import Conflict, NotFound
 from deploy.failpoints import reach
 from deploy.fleet.ledger import ProcessKind, ProcessRecord
-from deploy.rollout.deployment import Deployment, from_json, to_json
+from deploy.rollout.deployment import Deployment, from_text, to_text
 from deploy.rollout.moves import Decision
 from deploy.store.database import check_integrity, open_engine, translated
 from deploy.store.records import Event, Version
@@ -127,7 +127,7 @@ class Store:
         """Every model that was ever deployed, by name."""
         with translated(self._engine), self._reading() as connection:
             found = connection.execute(select(deployments.c.body).order_by(deployments.c.model))
-            return tuple(from_json(json.loads(row.body)) for row in found)
+            return tuple(from_text(row.body) for row in found)
 
     def change(self, model: str, rule: Rule, *, actor: str, at: float) -> Decision:
         """Read a deployment, let `rule` decide, and record what it decided, all in one transaction.
@@ -268,12 +268,12 @@ def unknown_model(connection: Connection, model: str) -> NotFound:
 
 def _deployment(connection: Connection, model: str) -> Deployment:
     found = connection.execute(select(deployments.c.body).where(deployments.c.model == model)).scalar_one_or_none()
-    return Deployment(model) if found is None else from_json(json.loads(found))
+    return Deployment(model) if found is None else from_text(found)
 
 
 def _record(connection: Connection, before: Deployment, decision: Decision, actor: str, at: float) -> None:
     after = decision.deployment
-    body = json.dumps(to_json(after))
+    body = to_text(after)
     if before.revision == 0:
         try:
             connection.execute(insert(deployments).values(model=after.model, revision=after.revision, body=body))
@@ -296,8 +296,8 @@ def _record(connection: Connection, before: Deployment, decision: Decision, acto
         after.model,
         decision.version,
         decision.reason,
-        to_json(before),
-        to_json(after),
+        json.loads(to_text(before)),
+        json.loads(body),
     )
     _tell(connection, told)
 
@@ -307,7 +307,7 @@ def _keep(connection: Connection, after: Deployment) -> None:
     changed = connection.execute(
         update(deployments)
         .where(deployments.c.model == after.model, deployments.c.revision == after.revision)
-        .values(body=json.dumps(to_json(after)))
+        .values(body=to_text(after))
     )
     if changed.rowcount == 0:
         raise _overtaken(after.model)

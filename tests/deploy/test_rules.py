@@ -12,7 +12,7 @@ from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.evidence.blocks import Arm, Block
 from deploy.evidence.counted import Counted
-from deploy.rollout.deployment import ON_TRIAL, SENTENCES, TRIED, Deployment, Place, State, from_json, to_json
+from deploy.rollout.deployment import ON_TRIAL, SENTENCES, TRIED, Deployment, Place, State, from_text, to_text
 from deploy.rollout.events import Command, Deploy, Drain, Extend, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.moves import UNDO_SECONDS
 from deploy.rollout.plan import CANARY as CANARY_PLAN
@@ -119,7 +119,7 @@ def test_a_refusal_names_something_to_do_next(state: State) -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_json_keeps_every_state(state: State) -> None:
-    assert from_json(to_json(base(state))) == base(state)
+    assert from_text(to_text(base(state))) == base(state)
 
 
 def test_the_first_version_goes_live_directly_once_warm() -> None:
@@ -139,7 +139,7 @@ def test_after_a_minute_a_version_is_used_with_the_workers_it_has() -> None:
 
 def test_a_candidate_starts_in_the_other_place_as_wide_as_live_and_without_traffic() -> None:
     wide = replace(base(State.LIVE), live=replace(ONE, replicas=3))
-    warming = give(wide, Deploy(2, "d2"))
+    warming = give(wide, Deploy(2, "d2", Strategy.MANUAL))
     assert warming.candidate == replace(TWO, replicas=3)
     warm = decide(warming, Observation(live=WELL, candidate=Health(ready=3)), NOW).deployment
     assert (warm.state, warm.weight) == (State.CANARY, 0)
@@ -355,7 +355,7 @@ class Operators(RuleBasedStateMachine):
 
     @invariant()
     def it_survives_the_store(self) -> None:
-        assert from_json(to_json(self.d)) == self.d
+        assert from_text(to_text(self.d)) == self.d
 
     @staticmethod
     def exposure(d: Deployment) -> int:
