@@ -12,7 +12,8 @@ from contracts.errors import DeadlineExceeded
 from contracts.traffic import as_number, parse_percent
 from deploy.answers import Place, Status
 from deploy.cli import connect, render, watching, words
-from deploy.cli.options import DEFAULT_HOME, AsJson, Home, Model, OptionalModel, Reason, Server, Strategy
+from deploy.cli.options import DEFAULT_HOME, AsJson, Home, Model, OptionalModel, Reason, Server
+from deploy.rollout.plan import Strategy
 
 WAIT_SECONDS = 600.0  # longest wait of `deploy --wait`
 WAIT_POLL_SECONDS = 0.2
@@ -26,7 +27,11 @@ def deploy(
     *,
     strategy: Annotated[
         Strategy | None,
-        typer.Option(help="manual: stays at 0 % until you move it; direct: switches once warm. manual if left out."),
+        typer.Option(
+            help="canary: in steps, on evidence (if left out); bluegreen: one switch, on evidence; shadow: compares "
+            "mirrored answers, never serves; direct: switches once warm; manual: you move it.",
+            show_default=False,
+        ),
     ] = None,
     replicas: Annotated[
         int | None,
@@ -48,9 +53,9 @@ def deploy(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a version: the first goes live, a later one waits.
+    """Start a version: the first goes live, a later one is tried.
 
-    A later one becomes the candidate. It takes no traffic until you move some, unless its strategy says otherwise."""
+    A later one becomes the candidate and is rolled out by its strategy: on evidence unless you say otherwise."""
     target = connect.Target(home, server)
     with connect.client(target) as gateway, render.busy(f"{model}: loading, warming up, routing", quiet=as_json):
         status = gateway.deploy(model, version, strategy=strategy, replicas=replicas, threads=threads, reason=reason)

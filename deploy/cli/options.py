@@ -1,6 +1,5 @@
 """The options that many commands share, written once so that they read the same everywhere."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +8,6 @@ import typer
 DEFAULT_HOME = Path(".teal")
 DEFAULT_PORT = 8080
 DEFAULT_ADMIN_PORT = 8090
-
-
-class Strategy(StrEnum):
-    """How a candidate gets its traffic."""
-
-    MANUAL = "manual"  # stays at 0 % until somebody moves it
-    DIRECT = "direct"  # takes everything as soon as it is warm
-
 
 Home = Annotated[Path, typer.Option("--home", metavar="DIR", help="Where models, state and logs are kept.")]
 Server = Annotated[

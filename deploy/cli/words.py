@@ -7,16 +7,21 @@ from rich.text import Text
 
 from deploy.answers import Overview, Place, Status
 from deploy.cli import render
+from deploy.rollout.plan import Strategy
 
 
 def after_deploy(status: Status) -> Iterable[RenderableType]:
     """The reason the control plane recorded, then what one can do next."""
     yield reason(status)
-    model, candidate = status["model"], status["candidate"]
-    if candidate is not None:
+    model, candidate, rollout = status["model"], status["candidate"], status["rollout"]
+    if candidate is not None and rollout is not None and rollout["strategy"] == Strategy.MANUAL:
         yield f"  move traffic:  teal weight {model} 10"
         yield f"  make it live:  teal promote {model}"
         yield f"  give it up:    teal rollback {model}"
+    elif candidate is not None:
+        yield f"  watch it:    teal status {model} --watch"
+        yield f"  hold it:     teal pause {model}"
+        yield f"  give it up:  teal rollback {model}"
     elif status["live"] is not None:
         yield f"  try it:  teal predict {model} --data '[...]'"
 

@@ -36,7 +36,11 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True)
 class Deploy:
-    """Make `version` the candidate, or live when nothing is. None leaves a choice to the rules."""
+    """Make `version` the candidate, or live when nothing is. None leaves a choice to the rules.
+
+    retry      also by evidence after evidence rolled this version back
+    supersede  give up the candidate that is there for this one
+    """
 
     verb: ClassVar[Verb] = Verb.DEPLOY
     version: int
@@ -45,14 +49,25 @@ class Deploy:
     replicas: int | None = None
     threads: int | None = None
     plan: Plan | None = None
+    retry: bool = False
+    supersede: bool = False
 
     def __post_init__(self) -> None:
+        if self.plan is not None and self.strategy not in (None, self.plan.strategy):
+            raise InvalidInput(
+                f"the plan is for strategy {self.plan.strategy}, not {self.strategy}: name one of them, or the same"
+            )
         if self.threads is not None and not 0 <= self.threads <= MAX_THREADS:
             raise InvalidInput(
                 f"threads {self.threads} is out of range: expected 0 (the worker chooses) to {MAX_THREADS}"
             )
         if self.replicas is not None and not 1 <= self.replicas <= MAX_REPLICAS:
             raise InvalidInput(f"replicas {self.replicas} is out of range: expected 1 to {MAX_REPLICAS}")
+
+    @property
+    def asked(self) -> Strategy | None:
+        """The strategy that was named, by itself or by the plan."""
+        return self.strategy if self.plan is None else self.plan.strategy
 
 
 @dataclass(frozen=True)

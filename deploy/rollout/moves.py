@@ -73,7 +73,7 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
         return promote(d, order, now)
     _check_threads(d, command, candidate)
     wider = scaled(candidate, command.replicas or candidate.replicas)
-    strategy = command.strategy or d.strategy
+    strategy = command.asked or d.strategy
     plan = command.plan or (d.plan if strategy is d.strategy else DEFAULTS.get(strategy))
     if (plan, strategy) != (d.plan, d.strategy) and d.trial is not None:
         raise Conflict(
@@ -143,7 +143,8 @@ def _check_threads(d: Deployment, command: Deploy, place: Place) -> None:
 
 
 def _start_warming(d: Deployment, order: Order, now: float, place: Place, reason: str) -> Decision:
-    strategy = _deploy(order).strategy or Strategy.MANUAL
+    # The first version of a model has nothing that it could be compared with.
+    strategy = _deploy(order).asked or (Strategy.MANUAL if d.live is None else Strategy.CANARY)
     return move(
         d,
         now,

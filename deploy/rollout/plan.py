@@ -21,6 +21,7 @@ class Strategy(StrEnum):
     DIRECT = "direct"
     CANARY = "canary"  # in steps
     BLUEGREEN = "bluegreen"  # in one switch
+    SHADOW = "shadow"  # never serves: answers of mirrored requests are compared
 
 
 class Watched(StrEnum):

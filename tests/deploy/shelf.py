@@ -14,6 +14,7 @@ from deploy.registry.preparation import Steps
 from deploy.registry.registry import Registry
 from deploy.registry.step import StepLimits
 from deploy.rollout.events import Deploy, Health, Observation, Order, Plain, Verb, Weight
+from deploy.rollout.plan import Strategy
 from deploy.rollout.rules import decide
 from deploy.store.database import sqlite_url
 from deploy.store.store import Store
@@ -73,7 +74,7 @@ def main(home: Path, what: str, *rest: str) -> None:
 def canary(store: Store) -> None:
     """Bring model m to a warm candidate beside a live version."""
     for version in (1, 2):
-        order = Order(Deploy(version, f"{version:064x}"), WELL)
+        order = Order(Deploy(version, f"{version:064x}", Strategy.MANUAL), WELL)
         store.change("m", lambda d, _v, o=order: decide(d, o, 1.0), actor="x", at=1.0)
         store.change("m", lambda d, _v: decide(d, WELL, 1.0), actor="teal", at=1.0)
 

@@ -42,7 +42,7 @@ def test_from_first_version_to_promotion_and_back(tmp_path: Path) -> None:
         assert (first["live"]["version"], first["live"]["color"], first["live"]["weight"]) == (1, "blue", 100.0)
         assert first["candidate"] is None
         assert first["rollout"] is None
-        second = await p.must("m/deploy", replicas=2)
+        second = await p.must("m/deploy", replicas=2, strategy="manual")
         assert (second["candidate"]["version"], second["candidate"]["color"]) == (2, "green")
         assert (second["candidate"]["weight"], second["candidate"]["ready"]) == (0.0, 2)
         weighed = await p.must("m/weight", percent=12.5, expected_revision=second["revision"])
@@ -66,7 +66,7 @@ def test_a_rollback_of_a_candidate_gives_it_up_and_a_second_one_changes_nothing(
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         await p.must("m/weight", percent=25)
         back = await p.must("m/rollback")
         assert (back["live"]["version"], back["live"]["weight"], back["candidate"]) == (1, 100.0, None)
@@ -101,7 +101,7 @@ def test_a_version_that_cannot_load_is_refused_with_its_reason_and_live_is_untou
         await until("a worker starts", p.fleet.workers)
         p.fleet.ready()
         await first
-        second = asyncio.create_task(p.post("m/deploy", version=2))
+        second = asyncio.create_task(p.post("m/deploy", version=2, strategy="manual"))
         await until("the second starts", lambda: len(p.fleet.workers()) == 2)
         p.fleet.break_down("m", 2, "package does not verify")
         refused(await second, 503, "unavailable", "version 2", "version 1 stays live", "package does not verify")
@@ -207,7 +207,7 @@ def test_a_body_that_does_not_fit_is_400_and_changes_nothing(tmp_path: Path, pat
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        before = await p.must("m/deploy", version=2)
+        before = await p.must("m/deploy", version=2, strategy="manual")
         refused(await p.post(f"m/{path}", **body), 400, "invalid_input")
         assert (await p.status())["revision"] == before["revision"]
 
@@ -232,7 +232,7 @@ def test_what_contradicts_the_state_is_409_and_names_the_next_step(tmp_path: Pat
         await p.must("m/deploy", version=1)
         refused(await p.post("m/deploy", version=1), 409, "conflict", "already live")
         refused(await p.post("m/weight", percent=10), 409, "conflict", "no candidate")
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         refused(await p.post("m/deploy", version=3), 409, "conflict", "version 2 is the candidate", "promote or abort")
         refused(await p.post("m/pause"), 409, "conflict", "by hand")
         stale = (await p.status())["revision"] - 1
@@ -249,7 +249,7 @@ def test_what_reduces_exposure_is_never_refused_for_a_stale_revision(tmp_path: P
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         await p.must("m/weight", percent=50)
         await p.must("m/weight", percent=10, expected_revision=0)
         refused(await p.post("m/weight", percent=20, expected_revision=0), 409, "conflict")
@@ -262,7 +262,7 @@ def test_two_promotes_at_once_of_which_one_wins(tmp_path: Path) -> None:
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        seen = (await p.must("m/deploy", version=2))["revision"]
+        seen = (await p.must("m/deploy", version=2, strategy="manual"))["revision"]
         answers = await asyncio.gather(
             p.post("m/weight", percent=10, expected_revision=seen), p.post("m/promote", expected_revision=seen)
         )
@@ -275,7 +275,7 @@ def test_what_envoy_refused_is_503_with_its_words_and_stays_recorded(tmp_path: P
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         p.traffic.refuse = "unknown cluster"
         answer = await p.post("m/weight", percent=25)
         refused(answer, 503, "unavailable", "recorded", "unknown cluster")
@@ -367,7 +367,7 @@ def test_metrics_tell_roles_weights_workers_and_commands(tmp_path: Path) -> None
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         await p.must("m/weight", percent=25)
         await p.post("m/weight", percent=101)
         text = (await p.http.get("/metrics")).text

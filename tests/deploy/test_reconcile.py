@@ -57,7 +57,7 @@ def test_workers_drain_only_after_envoy_routes_around_them(tmp_path: Path) -> No
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await live(p, 1)
-        await live(p, 2)
+        await live(p, 2, strategy="manual")
         p.traffic.silent = True
         answer = await p.post("m/abort")
         assert answer.status_code == 503
@@ -104,7 +104,7 @@ def test_a_command_recorded_before_a_crash_is_in_force_after_the_restart(tmp_pat
         async with plane(tmp_path, fleet=fleet, traffic=traffic) as p:
             p.versions("m", 2)
             await p.must("m/deploy", version=1)
-            await p.must("m/deploy", version=2)
+            await p.must("m/deploy", version=2, strategy="manual")
             traffic.silent = True
             asked = asyncio.create_task(p.post("m/weight", percent=25))
             await until("it is recorded", lambda: p.store.deployment("m").weight == 2500)
@@ -170,7 +170,7 @@ def test_the_version_kept_for_undo_is_released_when_its_window_is_over(tmp_path:
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         await p.must("m/promote")
         assert {w.version for w in p.fleet.workers()} == {1, 2}
         p.clock.move(UNDO_SECONDS)
@@ -186,7 +186,7 @@ def test_a_hundred_commands_at_once_are_all_answered_and_none_is_lost(tmp_path: 
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await p.must("m/deploy", version=1)
-        await p.must("m/deploy", version=2)
+        await p.must("m/deploy", version=2, strategy="manual")
         answers = await asyncio.gather(*(p.post("m/weight", percent=n) for n in range(1, 101)))
         assert {a.status_code for a in answers} == {200}
         history = await p.get("/api/v1/models/m/history?limit=1000")
@@ -237,7 +237,7 @@ def test_a_publish_that_waits_for_old_requests_gives_way_to_a_restarted_worker(
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await live(p, 1)
-        await live(p, 2)
+        await live(p, 2, strategy="manual")
         await p.must("m/weight", percent=50)
         traffic.hold = True
         asked = asyncio.create_task(p.post("m/abort"))
@@ -256,7 +256,7 @@ def test_a_full_disk_stops_decisions_but_not_the_table(tmp_path: Path, monkeypat
     async def story(p: Plane) -> None:
         p.versions("m", 2)
         await live(p, 1, replicas=2)
-        asked = asyncio.create_task(p.post("m/deploy", version=2))
+        asked = asyncio.create_task(p.post("m/deploy", version=2, strategy="manual"))
         await until("the candidate starts", lambda: len(p.fleet.workers()) == 4)
 
         def full(*_args: object, **_named: object) -> None:

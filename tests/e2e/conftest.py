@@ -92,7 +92,7 @@ def spoken_to(seed_home: Path, examples_model: Path, tmp_path_factory: pytest.Te
     Gateway(home).must("register", "examples", str(examples_model), timeout=300)
     with running(home) as up:
         up.must("deploy", "digits", "1")
-        up.must("deploy", "digits", "2")
+        up.must("deploy", "digits", "2", "--strategy", "manual")
         up.must("deploy", "examples", "1")
         up.order("weight", percent=50)
         assert call(f"{up.admin}/api/v1/models/digits/labels/next", b'{"version": 2}', JSON, "PUT").status == 200

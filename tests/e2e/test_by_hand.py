@@ -27,7 +27,7 @@ def test_the_whole_story_by_hand(gateway: Gateway, images: np.ndarray) -> None:
     assert answer.headers["x-teal-color"] == first["live"]["color"]
     assert answer.headers["x-request-id"]
 
-    second = gateway.must("deploy", "digits", "2")
+    second = gateway.must("deploy", "digits", "2", "--strategy", "manual")
     assert (second["live"]["version"], second["candidate"]["version"]) == (1, 2)
     assert second["candidate"]["weight"] == 0
     assert second["candidate"]["color"] != second["live"]["color"]
@@ -85,7 +85,7 @@ def test_status_of_models_speaks_both_protocols(serving: Gateway) -> None:
 def test_a_stopped_gateway_comes_back_with_what_was_live(home: Path, images: np.ndarray) -> None:
     with running(home) as first:
         first.must("deploy", "digits", "1")
-        first.must("deploy", "digits", "2")
+        first.must("deploy", "digits", "2", "--strategy", "manual")
         first.must("weight", "digits", "30")
     with running(home) as second:
         status = second.status()

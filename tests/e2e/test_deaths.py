@@ -48,7 +48,7 @@ def test_the_only_worker_is_answered_for_at_once_and_comes_back(serving: Gateway
 
 
 def test_the_control_plane_may_die_unnoticed_and_forgets_nothing(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     serving.order("weight", percent=37.5, reason="told before the kill")
     workers, envoy = sorted(serving.worker_pids() + serving.worker_pids("candidate")), serving.envoy_pid()
     with three_hundred_a_second(serving, images) as outcomes:
@@ -69,7 +69,7 @@ def test_the_control_plane_may_die_unnoticed_and_forgets_nothing(serving: Gatewa
 
 
 def test_envoy_comes_back_with_the_same_weights(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     serving.order("weight", percent=50)
     pid = serving.envoy_pid()
     os.kill(pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ def test_envoy_comes_back_with_the_same_weights(serving: Gateway, images: np.nda
 
 
 def test_everything_may_die_at_once_and_the_next_start_has_it_all(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     serving.order("weight", percent=12.5)
     end_all(serving)
     serving.process = None

@@ -98,4 +98,4 @@ def test_a_model_that_does_not_fit_is_refused_in_a_sentence_and_predictions_go_o
         assert outcome.sent > 0
         assert outcome.failures == {}
         assert not list((disk.path / "packages" / ".staging").iterdir()), "what did not fit is not left behind"
-        assert gateway.must("deploy", "digits", "3")["candidate"]["version"] == 3
+        assert gateway.must("deploy", "digits", "3", "--strategy", "manual")["candidate"]["version"] == 3

@@ -68,7 +68,7 @@ def test_status_index_and_health_outlive_the_control_plane_and_reflection_comes_
 
 
 def test_a_second_version_is_in_the_index_as_soon_as_it_is_deployed(serving: Gateway, channel: grpc.Channel) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     versions, index, _, _ = facts(channel)
     assert versions == ((2, 30), (1, 30))
     assert index == (("digits", "1", "READY"), ("digits", "2", "READY"))

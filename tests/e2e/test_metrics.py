@@ -51,7 +51,7 @@ def watched(seed_home: Path, images: np.ndarray, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("metrics")
     with running(copied(seed_home, folder)) as gateway, prometheus(folder, gateway.admin_port) as prom:
         gateway.must("deploy", "digits", "1", "--replicas", "2", "--wait")
-        gateway.must("deploy", "digits", "2", "--replicas", "1", "--wait")
+        gateway.must("deploy", "digits", "2", "--replicas", "1", "--strategy", "manual", "--wait")
         gateway.must("weight", "digits", "50")
         good = json.dumps({"instances": images[:1].tolist()}).encode()
         bad = json.dumps({"instances": [[0.5] * 63]}).encode()

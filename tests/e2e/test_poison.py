@@ -77,7 +77,7 @@ def test_the_only_worker_dies_once_and_its_successor_refuses(gateway: Gateway) -
 
 def test_every_answer_is_its_own_callers_while_the_colors_switch(gateway: Gateway) -> None:
     gateway.order("deploy", "killer", version=1, replicas=2)
-    gateway.order("deploy", "killer", version=2, replicas=1)
+    gateway.order("deploy", "killer", version=2, replicas=1, strategy="manual")
     stop = threading.Event()
 
     def caller(number: int) -> tuple[int, set[str]]:

@@ -52,7 +52,7 @@ def served(gateway: Gateway, images: np.ndarray) -> set[str]:
 
 
 def test_a_hundred_weight_changes_fail_nobody_and_zero_is_zero(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     with three_hundred_a_second(serving, images) as outcomes:
         for step in range(100):
             weight = (0, 1, 5, 10, 25, 50, 75, 100, 0.01, 33.33)[step % 10]
@@ -66,7 +66,7 @@ def test_a_hundred_weight_changes_fail_nobody_and_zero_is_zero(serving: Gateway,
 
 
 def test_twenty_promotions_and_rollbacks_fail_nobody(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     with three_hundred_a_second(serving, images) as outcomes:
         for _ in range(20):
             assert serving.order("promote")["live"]["version"] == 2
@@ -79,7 +79,7 @@ def test_twenty_promotions_and_rollbacks_fail_nobody(serving: Gateway, images: n
 def test_deploying_aborting_and_deploying_again_fails_nobody(serving: Gateway, images: np.ndarray) -> None:
     with three_hundred_a_second(serving, images) as outcomes:
         for _ in range(3):
-            serving.order("deploy", version=2)
+            serving.order("deploy", version=2, strategy="manual")
             serving.order("weight", percent=50)
             serving.order("abort")
             assert served(serving, images) == {"1"}
@@ -96,7 +96,7 @@ def pids(gateway: Gateway, role: str) -> list[int]:
 
 
 def test_the_observed_share_is_the_weight(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     serving.order("weight", percent=25)
     url = f"{serving.url}/v1/models/digits:predict"
     body = json.dumps({"instances": images[:1].tolist()}).encode()
@@ -107,7 +107,7 @@ def test_the_observed_share_is_the_weight(serving: Gateway, images: np.ndarray) 
 
 
 def test_a_raised_weight_never_moves_a_key_back(serving: Gateway, images: np.ndarray) -> None:
-    serving.order("deploy", version=2)
+    serving.order("deploy", version=2, strategy="manual")
     keys = [f"user-{n}" for n in range(600)]
 
     def on_candidate(percent: float) -> set[str]:
