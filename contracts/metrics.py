@@ -19,6 +19,8 @@ LATENCY_SECONDS = (
 )  # fmt: skip
 QUEUE_SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+ROLLBACK_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+ROLLOUT_SECONDS = (60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0)
 
 
 class Outcome(StrEnum):
@@ -102,7 +104,7 @@ LOAD_SECONDS = Metric(
 
 WORKER_METRICS = (
     REQUESTS, REQUEST_SECONDS, REQUEST_ROWS, BATCHES, BATCH_SIZE, BATCH_SECONDS, QUEUE_WAIT, QUEUE_ROWS,
-    PADDING_ROWS, REJECTED, WORKER_READY, WORKER_INFO, WORKER_SUSPECT,
+    PADDING_ROWS, REJECTED, PREDICTION_BINS, WORKER_READY, WORKER_INFO, WORKER_SUSPECT,
     LOAD_SECONDS,
 )  # fmt: skip
 
@@ -116,8 +118,15 @@ SLOT_INFO = Metric(
 WEIGHT_RATIO = Metric(
     "teal_rollout_weight_ratio",
     "gauge",
-    "Share of a version's traffic: desired by the operator, applied by Envoy.",
+    "Share of a version's traffic: desired as recorded, applied as Envoy acknowledged it, observed in the requests of "
+    "the last half minute of a rollout by evidence.",
     (*VERSION_LABELS, "kind"),
+)
+REVISION = Metric(
+    "teal_deployment_revision",
+    "gauge",
+    "Revision of what is deployed, as recorded and as applied; applied is 0 until this control plane has heard of it.",
+    (LABEL_MODEL, "kind"),
 )
 WORKERS = Metric("teal_workers", "gauge", "Worker processes by state.", (*VERSION_LABELS, "state"))
 WORKER_RESTARTS = Metric(
@@ -132,8 +141,101 @@ XDS_NODES = Metric("teal_xds_connected_nodes", "gauge", "Envoys connected to thi
 OPERATOR_COMMANDS = Metric(
     "teal_operator_commands_total", "counter", "Commands of operators by result.", ("command", "result")
 )
+ROLLOUT_STATE = Metric(
+    "teal_rollout_state", "gauge", "1 for the state the model is in, 0 for every other one.", (LABEL_MODEL, "state")
+)
+ROLLOUT_STATE_ENTERED = Metric(
+    "teal_rollout_state_entered_timestamp_seconds",
+    "gauge",
+    "When the model's state was entered; a step of a rollout counts.",
+    (LABEL_MODEL,),
+)
+ROLLOUT_STATE_DEADLINE = Metric(
+    "teal_rollout_state_deadline_seconds",
+    "gauge",
+    "How long the model may be in its state before the control plane moves on; none where it may stay.",
+    (LABEL_MODEL,),
+)
+ROLLOUT_DECISIONS = Metric(
+    "teal_rollout_decisions_total",
+    "counter",
+    "Decisions the control plane made by itself.",
+    (LABEL_MODEL, "decision"),
+)
+DECISIONS = (
+    "start", "advance", "cutover", "promote", "rollback", "hold", "blind", "inconclusive", "go_on", "live", "fail",
+    "release", "other",
+)  # fmt: skip
+ROLLOUT_SECONDS_SPENT = Metric(
+    "teal_rollout_duration_seconds",
+    "histogram",
+    "How long rollouts by evidence took from their first step to their end.",
+    ("status",),
+    ROLLOUT_SECONDS,
+)
+ROLLOUT_ENDS = ("promoted", "rolled_back", "other")
+ROLLBACK_APPLY_SECONDS = Metric(
+    "teal_rollback_apply_seconds",
+    "histogram",
+    "From the decision to take a version's traffic away, an operator's or not, to Envoy's acknowledgement.",
+    (),
+    ROLLBACK_SECONDS,
+)
+EVIDENCE_GAPS = Metric(
+    "teal_rollout_evidence_gaps_total",
+    "counter",
+    "Looks at the counters that gave a rollout no evidence, by why.",
+    (LABEL_MODEL, "reason"),
+)
 
 CONTROL_METRICS = (
-    SLOT_INFO, WEIGHT_RATIO, WORKERS, WORKER_RESTARTS, ENVOY_RESTARTS, XDS_ACK_SECONDS, XDS_NACKS, XDS_NODES,
-    OPERATOR_COMMANDS,
+    SLOT_INFO, WEIGHT_RATIO, REVISION, WORKERS, WORKER_RESTARTS, ENVOY_RESTARTS, XDS_ACK_SECONDS, XDS_NACKS, XDS_NODES,
+    OPERATOR_COMMANDS, ROLLOUT_STATE, ROLLOUT_STATE_ENTERED, ROLLOUT_STATE_DEADLINE, ROLLOUT_DECISIONS,
+    ROLLOUT_SECONDS_SPENT, ROLLBACK_APPLY_SECONDS, EVIDENCE_GAPS,
+)  # fmt: skip
+
+# A rollout by evidence, while it is under way
+LAST_EVIDENCE = Metric(
+    "teal_rollout_last_evidence_timestamp_seconds", "gauge", "When the newest evidence came.", (LABEL_MODEL,)
+)
+ROLLOUT_STEP = Metric("teal_rollout_step", "gauge", "The step of its plan a rollout is at; the first is 1.", ("model",))
+ROLLOUT_STEPS = Metric("teal_rollout_steps", "gauge", "How many steps the plan has.", (LABEL_MODEL,))
+EVIDENCE = Metric(
+    "teal_rollout_evidence_log10",
+    "gauge",
+    "Evidence so far, as a power of ten: that the candidate does harm, or that it is safe.",
+    (LABEL_MODEL, "watched", "hypothesis"),
+)
+EVIDENCE_THRESHOLD = Metric(
+    "teal_rollout_evidence_threshold_log10",
+    "gauge",
+    "Evidence from which on the plan acts: rolls back for harm, promotes for safety.",
+    (LABEL_MODEL, "watched", "hypothesis"),
+)
+RELATIVE_RISK = Metric(
+    "teal_rollout_relative_risk",
+    "gauge",
+    "How many times as often the candidate is bad as the live version: estimate, and the interval that holds at every "
+    "moment at once.",
+    (LABEL_MODEL, "watched", "bound"),
+)
+ROLLOUT_UNITS = Metric(
+    "teal_rollout_units_total",
+    "counter",
+    "What a rollout compared, such as requests or engine runs, by version.",
+    (*VERSION_LABELS, "watched"),
+)
+ROLLOUT_BAD_UNITS = Metric(
+    "teal_rollout_bad_units_total", "counter", "Of those, the bad ones.", (*VERSION_LABELS, "watched")
+)
+ETA = Metric(
+    "teal_rollout_eta_seconds",
+    "gauge",
+    "Expected time until the rollout promotes a candidate that is no worse.",
+    (LABEL_MODEL, "to"),
+)
+
+ROLLOUT_METRICS = (
+    LAST_EVIDENCE, ROLLOUT_STEP, ROLLOUT_STEPS, EVIDENCE, EVIDENCE_THRESHOLD, RELATIVE_RISK, ROLLOUT_UNITS,
+    ROLLOUT_BAD_UNITS, ETA,
 )  # fmt: skip

@@ -31,6 +31,7 @@ from deploy.fleet.procfs import process_stat
 from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
+from deploy.monitoring.readings import Observed
 from deploy.ports import Applied, WorkerState
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
@@ -39,7 +40,7 @@ from deploy.settings import Settings, from_environment
 from deploy.store.at_home import open_store
 from deploy.store.records import Version
 from deploy.store.store import Store
-from deploy.telemetry import Observed, Telemetry
+from deploy.telemetry import Telemetry
 from router import bootstrap
 from router.bootstrap import EnvoyConfig
 from router.router import Router
@@ -129,6 +130,7 @@ class _Plane:
             counters=ScrapedCounters(world.fleet, world.router.admin.counted),
             package_of=lambda digest: str(self._home.package(digest)),
             clock=self._clock,
+            onlooker=world.telemetry.rollouts,
         )
         reconciler.first_table()  # remembers whom an Envoy that lived on may still be sending requests to
         parts = self._parts(store, world, reconciler)

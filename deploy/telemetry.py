@@ -1,21 +1,18 @@
 """The control plane's own metrics. The core tells facts; this file turns them into Prometheus series.
 
-Gauges are read from the present state when somebody scrapes, so they cannot go stale or outlive a version.
+What is said of each model is deploy/monitoring.
 """
 
 import logging
-from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from contracts import metrics
 from contracts.metrics import Metric
-from deploy.ports import WorkerState, WorkerStatus
-from deploy.reconcile import AppliedModel
-from deploy.rollout.deployment import Deployment
+from deploy.monitoring.readings import Observed
+from deploy.monitoring.telemetry import RolloutTelemetry
+from deploy.ports import WorkerStatus
 from deploy.rollout.events import Verb
 from router.ads import Kind
 
@@ -40,11 +37,13 @@ class Telemetry:
         )
         self._nodes = Gauge(metrics.XDS_NODES.name, metrics.XDS_NODES.help, registry=self._registry)
         self._restarts_seen: dict[str, int] = {}
+        self._restarted: set[tuple[str, str, str]] = set()
+        self.rollouts = RolloutTelemetry(self._registry)
         self._begin_with_zero()
 
-    def watch(self, observed: "Callable[[], Observed]") -> None:
+    def watch(self, observed: Callable[[], Observed]) -> None:
         """Read gauges from `observed` at every scrape."""
-        self._registry.register(_Present(observed))
+        self.rollouts.watch(observed)
 
     def commanded(self, verb: Verb, result: str) -> None:
         """An operator's command ended; `result` is ok or a code of contracts.errors."""
@@ -67,13 +66,18 @@ class Telemetry:
         self._envoy_restarts.inc()
 
     def workers_seen(self, workers: Iterable[WorkerStatus]) -> None:
-        """Count restarts from the fleet's own per-worker counts; a worker that is gone is forgotten."""
+        """Count restarts from the fleet's own per-worker counts; a worker that is gone is forgotten, and so are the
+        series of a version that has none any more."""
+        workers = list(workers)
         seen = {}
         for worker in workers:
             seen[worker.id] = worker.restarts
             more = worker.restarts - self._restarts_seen.get(worker.id, 0)
-            self._worker_restarts.labels(worker.model, str(worker.version), worker.color.value).inc(max(more, 0))
-        self._restarts_seen = seen
+            self._worker_restarts.labels(*_version(worker)).inc(max(more, 0))
+        versions = {_version(worker) for worker in workers}
+        for gone in self._restarted - versions:
+            self._worker_restarts.remove(*gone)
+        self._restarts_seen, self._restarted = seen, versions
 
     def exposition(self) -> bytes:
         """Prometheus text."""
@@ -91,63 +95,5 @@ class Telemetry:
         return Counter(metric.name, metric.help, metric.labels, registry=self._registry)
 
 
-class Observed:
-    """The present state, gathered for one scrape."""
-
-    def __init__(
-        self,
-        deployments: Collection[Deployment],
-        workers: Collection[WorkerStatus],
-        applied: Callable[[str], AppliedModel | None],
-    ) -> None:
-        self.deployments = deployments
-        self.workers = workers
-        self.applied = applied
-
-
-class _Present(Collector):
-    def __init__(self, observed: Callable[[], Observed]) -> None:
-        self._observed = observed
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [_family(m) for m in (metrics.SLOT_INFO, metrics.WEIGHT_RATIO, metrics.WORKERS)]
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        now = self._observed()
-        yield _slots(now)
-        yield _weights(now)
-        yield _workers(now)
-
-
-def _slots(now: Observed) -> GaugeMetricFamily:
-    family = _family(metrics.SLOT_INFO)
-    for d in now.deployments:
-        for role, place in d.places():
-            family.add_metric([d.model, str(place.version), place.color.value, role.value, place.digest], 1)
-    return family
-
-
-def _weights(now: Observed) -> GaugeMetricFamily:
-    family = _family(metrics.WEIGHT_RATIO)
-    for d in now.deployments:
-        applied = now.applied(d.model)
-        for kind, split in (("desired", d.split()), ("applied", None if applied is None else applied.split)):
-            if split is None:
-                continue
-            for _, place in d.places():
-                share = split.share(place.color) / 10_000
-                family.add_metric([d.model, str(place.version), place.color.value, kind], share)
-    return family
-
-
-def _workers(now: Observed) -> GaugeMetricFamily:
-    family = _family(metrics.WORKERS)
-    count = Tally((w.model, str(w.version), w.color.value, w.state) for w in now.workers)
-    for model, version, color in sorted({key[:3] for key in count}):
-        for state in WorkerState:  # every state, so that a count falls to 0 instead of vanishing
-            family.add_metric([model, version, color, state.value], count[model, version, color, state])
-    return family
-
-
-def _family(metric: Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+def _version(worker: WorkerStatus) -> tuple[str, str, str]:
+    return worker.model, str(worker.version), worker.color.value

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from contracts.limits import KIB, LIMITS, MIB, Limits
-from contracts.metrics import CONTROL_METRICS, WORKER_METRICS, Metric
+from contracts.metrics import CONTROL_METRICS, ROLLOUT_METRICS, WORKER_METRICS, Metric
 from deploy.cli.main import app
 
 HELP_COLUMNS = 100
@@ -67,7 +67,12 @@ def metrics_page() -> str:
         "these, with the same labels `model`, `version` and `color`."
     )
     parts = ["# Metrics", GENERATED, intro]
-    for heading, metrics in (("Worker", WORKER_METRICS), ("Control plane", CONTROL_METRICS)):
+    kinds = (
+        ("Worker", WORKER_METRICS),
+        ("Control plane", CONTROL_METRICS),
+        ("A rollout by evidence, while it is under way", ROLLOUT_METRICS),
+    )
+    for heading, metrics in kinds:
         parts += [f"## {heading}", _table(("metric", "kind", "labels", "meaning"), map(_metric_row, metrics))]
     return "\n\n".join(parts) + "\n"
 

@@ -15,11 +15,12 @@ from deploy.commands import Commands
 from deploy.home import Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
+from deploy.monitoring.readings import Observed
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.store.database import sqlite_url
 from deploy.store.store import Store
-from deploy.telemetry import Observed, Telemetry
+from deploy.telemetry import Telemetry
 from tests.fakes.clock import HandClock
 from tests.fakes.counters import FakeCounters
 from tests.fakes.fleet import FakeFleet
@@ -103,6 +104,7 @@ async def plane(
     store = Store(sqlite_url(home.state))
     fleet, traffic = fleet or FakeFleet(instantly=instantly), traffic or FakeTraffic()
     counters = counters or FakeCounters()
+    telemetry = Telemetry()
     reconciler = Reconciler(
         store=store,
         fleet=fleet,
@@ -110,8 +112,8 @@ async def plane(
         counters=counters,
         package_of=lambda d: str(home.package(d)),
         clock=clock,
+        onlooker=telemetry.rollouts,
     )
-    telemetry = Telemetry()
     commands = Commands(
         store=store,
         fleet=fleet,

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from contracts.limits import Limits
-from contracts.metrics import CONTROL_METRICS, WORKER_METRICS
+from contracts.metrics import CONTROL_METRICS, ROLLOUT_METRICS, WORKER_METRICS
 from deploy.cli.main import app
 from deploy.cli.reference import PAGES
 from deploy.http.app import application
@@ -48,7 +48,7 @@ def test_every_limit_stands_in_its_page() -> None:
 
 def test_every_metric_stands_in_its_page() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    for metric in (*WORKER_METRICS, *CONTROL_METRICS):
+    for metric in (*WORKER_METRICS, *CONTROL_METRICS, *ROLLOUT_METRICS):
         assert f"`{metric.name}`" in page
 
 
