@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from contracts.errors import Conflict, InvalidInput
 from contracts.traffic import TOTAL, percent
-from deploy.rollout.deployment import Deployment, State
+from deploy.rollout.deployment import STATE_OF, Deployment, State
 from deploy.rollout.events import Extend, Observation, Order, Plain
 from deploy.rollout.moves import (
     Decision,
@@ -24,8 +24,6 @@ from deploy.rollout.moves import (
 )
 from deploy.rollout.steering import Judgement, Seen, Turn, steer
 from deploy.rollout.trial import Stage, Trial
-
-_STATE = {Stage.CANARY: State.CANARY, Stage.BAKING: State.BAKING}
 
 
 def watch(d: Deployment, seen: Observation, now: float) -> Decision:
@@ -61,7 +59,7 @@ def _turn(d: Deployment, judgement: Judgement, now: float) -> Decision:
 def _at(d: Deployment, trial: Trial, now: float, action: str, reason: str) -> Decision:
     """Traffic as the trial asks for it."""
     version = candidate_of(d).version
-    return move(d, now, action, reason, version, state=_STATE[trial.stage], trial=trial, weight=trial.weight)
+    return move(d, now, action, reason, version, state=STATE_OF[trial.stage], trial=trial, weight=trial.weight)
 
 
 def pause(d: Deployment, order: Order, now: float) -> Decision:
@@ -91,10 +89,11 @@ def skip(d: Deployment, order: Order, now: float) -> Decision:
     check_revision(d, order)
     trial = trial_of(d)
     _check_harmless(d, trial, order, "skip a step")
-    if trial.stage is Stage.BAKING or trial.step + 1 == len(trial.plan.steps):
+    step = 0 if trial.stage is Stage.SHADOW else trial.step + 1
+    if trial.stage is Stage.BAKING or step >= len(trial.plan.steps):
         raise Conflict(f"model {d.model}: there is no step after {percent(d.weight)}; promote it instead")
     check_able(d, candidate_of(d), order.seen.candidate, order.seen.live, "skip a step")
-    following = trial.begun(Stage.CANARY, trial.step + 1)
+    following = trial.begun(Stage.CANARY, step)
     reason = f"version {candidate_of(d).version} skips to {percent(following.weight)}"
     return _at(d, following, now, "skip", with_reason(reason, order))
 
@@ -108,7 +107,7 @@ def promote_now(d: Deployment, order: Order, now: float) -> Decision:
             "is not promoted, with override or without; abort gives it up"
         )
     missing = [finding.guardrail.watched.value for finding in trial.unproven()]
-    if missing and trial.stage is Stage.CANARY and not _override(order):
+    if missing and trial.stage is not Stage.BAKING and not _override(order):
         raise Conflict(
             f"model {d.model}: version {candidate.version} is not yet shown to be no worse ({', '.join(missing)}); "
             "wait, or promote it all the same with --override"

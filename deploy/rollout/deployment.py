@@ -14,7 +14,7 @@ from contracts.errors import Internal
 from contracts.names import Color, Role
 from contracts.traffic import TOTAL, TrafficSplit
 from deploy.rollout.plan import Plan, Strategy
-from deploy.rollout.trial import Trial
+from deploy.rollout.trial import Stage, Trial
 
 
 class State(StrEnum):
@@ -22,6 +22,7 @@ class State(StrEnum):
 
     ABSENT = "absent"
     WARMING = "warming"
+    SHADOW = "shadow"
     CANARY = "canary"
     HOLD = "hold"
     BLIND = "blind"
@@ -42,6 +43,7 @@ class State(StrEnum):
 SENTENCES: Mapping[State, str] = {
     State.ABSENT: "nothing of this model is served",
     State.WARMING: "the candidate's workers are starting; it takes no traffic yet",
+    State.SHADOW: "the candidate is sent copies of requests and answers nobody; what it would have said is compared",
     State.CANARY: "the candidate is warm and takes the share it was given",
     State.HOLD: "something looks wrong: weights stand still until it is over or is enough to roll back",
     State.BLIND: "there is no fresh evidence: weights stand still until there is",
@@ -77,6 +79,7 @@ class Deployment:
     since        wall seconds when this state was entered
     plan         how a candidate that is warming will become live on evidence; None for one that is moved by hand
     trial        a rollout by evidence under way
+    rolled_back  digests of versions that a rollout gave up by itself, the newest last; by evidence again only on demand
     undo_until   wall seconds until which `previous` stays warm. Wall, because it outlives restarts of the machine
     """
 
@@ -93,6 +96,7 @@ class Deployment:
     undo_until: float | None = None
     plan: Plan | None = None
     trial: Trial | None = None
+    rolled_back: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problem = _inconsistency(self)
@@ -114,6 +118,10 @@ class Deployment:
             return None
         return TrafficSplit.with_share(self.live.color, TOTAL - self.weight)
 
+    def mirrored(self) -> int:
+        """Share of the requests that is copied to the candidate, in units of contracts.traffic."""
+        return self.trial.plan.mirror if self.state is State.SHADOW and self.trial is not None else 0
+
     def place_of(self, version: int) -> tuple[Role, Place] | None:
         return next(((role, place) for role, place in self.places() if place.version == version), None)
 
@@ -122,7 +130,7 @@ def _inconsistency(d: Deployment) -> str | None:
     places = [place for _, place in d.places()]
     if len({p.color for p in places}) != len(places) or len({p.version for p in places}) != len(places):
         return "one place or one version in two roles"
-    if not 0 <= d.weight <= TOTAL or (d.weight and d.state not in ON_TRIAL):
+    if not 0 <= d.weight <= TOTAL or (d.weight and (d.state not in ON_TRIAL or d.state is State.SHADOW)):
         return f"a weight of {d.weight}"
     if (d.trial is not None) != (d.state in TRIED) and d.state is not State.CANARY:
         return "a trial" if d.trial is not None else "no trial"
@@ -134,15 +142,23 @@ def _inconsistency(d: Deployment) -> str | None:
     return None
 
 
-TRIED = frozenset({State.HOLD, State.BLIND, State.PAUSED, State.INCONCLUSIVE, State.BAKING})
+TRIED = frozenset({State.SHADOW, State.HOLD, State.BLIND, State.PAUSED, State.INCONCLUSIVE, State.BAKING})
 """States of a rollout by evidence only."""
+STATE_OF: Mapping[Stage, State] = {
+    Stage.SHADOW: State.SHADOW,
+    Stage.CANARY: State.CANARY,
+    Stage.BAKING: State.BAKING,
+}
+"""The state of a rollout by evidence that nothing holds up."""
 ON_TRIAL = TRIED | {State.CANARY}
-"""States in which a candidate may take traffic; in CANARY on evidence when there is a trial, else by hand."""
+"""States in which a warm candidate is looked at and, but for SHADOW, may take traffic; in CANARY on evidence when there
+is a trial, else by hand."""
 
 # Which of (live, candidate, previous) are set in each state.
 ROLES_OF: Mapping[State, frozenset[tuple[bool, bool, bool]]] = {
     State.ABSENT: frozenset({(False, False, False)}),
     State.WARMING: frozenset({(False, True, False), (True, True, False)}),
+    State.SHADOW: frozenset({(True, True, False)}),
     State.CANARY: frozenset({(True, True, False)}),
     State.HOLD: frozenset({(True, True, False)}),
     State.BLIND: frozenset({(True, True, False)}),

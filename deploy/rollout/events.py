@@ -40,6 +40,7 @@ class Deploy:
 
     retry      also by evidence after evidence rolled this version back
     supersede  give up the candidate that is there for this one
+    problems   how its signature does not fit the live version's (preflight.py); `override` deploys it all the same
     """
 
     verb: ClassVar[Verb] = Verb.DEPLOY
@@ -51,6 +52,8 @@ class Deploy:
     plan: Plan | None = None
     retry: bool = False
     supersede: bool = False
+    problems: tuple[str, ...] = ()
+    override: bool = False
 
     def __post_init__(self) -> None:
         if self.plan is not None and self.strategy not in (None, self.plan.strategy):

@@ -10,10 +10,10 @@ from typing import Any
 from contracts.errors import Conflict, InvalidInput
 from contracts.names import Color
 from contracts.traffic import TOTAL, percent
-from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State, scaled
+from deploy.rollout.deployment import ON_TRIAL, STATE_OF, Deployment, Place, State, scaled
 from deploy.rollout.events import Deploy, Drain, Health, Order, Weight
 from deploy.rollout.plan import DEFAULTS, Plan, Strategy
-from deploy.rollout.trial import Trial
+from deploy.rollout.trial import Stage, Trial
 
 UNDO_SECONDS = 24 * 3600.0  # how long the version before a promotion stays warm
 
@@ -103,14 +103,17 @@ def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
 def start(d: Deployment, plan: Plan, now: float, because: str = "") -> Decision:
     """A warm candidate takes the first step of its plan."""
     candidate, trial = candidate_of(d), Trial.begin(plan)
-    reason = f"version {candidate.version} is warm in {candidate.color} and takes {percent(trial.weight)}{because}"
+    takes = f"takes {percent(trial.weight)}"
+    if trial.stage is Stage.SHADOW:
+        takes = f"is sent copies of {percent(plan.mirror)} of the requests"
+    reason = f"version {candidate.version} is warm in {candidate.color} and {takes}{because}"
     return move(
         d,
         now,
         "start",
         reason,
         candidate.version,
-        state=State.CANARY,
+        state=STATE_OF[trial.stage],
         strategy=plan.strategy,
         plan=plan,
         trial=trial,

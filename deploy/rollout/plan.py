@@ -30,11 +30,20 @@ class Watched(StrEnum):
     ERRORS = "errors"  # requests that failed by the version's fault: server error, time-out, overload
     BATCHES = "batches"  # engine runs that failed: the unit where a whole batch fails together
     LATENCY = "latency"  # requests slower than the live version's own quantiles
+    NONFINITE = "nonfinite"  # predictions that are no number
+    PREDICTIONS = "predictions"  # how often which answer is given, by bin
+    QUALITY = "quality"  # outcomes that somebody labelled, from 0 (wrong) to 1 (right)
+    SHADOW = "shadow"  # mirrored requests that the two versions answered differently
+
+
+DIFFERENCES = frozenset({Watched.PREDICTIONS, Watched.SHADOW})
+"""What may differ without being worse: a new model is there to answer differently. Nobody is rolled back for it unless
+the guardrail says so, and an operator may promote against it."""
 
 
 class OnHarm(StrEnum):
     ROLLBACK = "rollback"
-    FREEZE = "freeze"
+    FREEZE = "freeze"  # stand still until an operator decides
 
 
 class OnBlind(StrEnum):
@@ -64,8 +73,13 @@ class Guardrail:
 
     required    promotion needs evidence that it is no worse by the plan's margin
     objective   share of bad units that is fine in any case; None: only the comparison counts. An objective that is
-                met stands in for the comparison, because versions that never fail cannot be compared
+                met stands in for the comparison, because versions that never fail cannot be compared. For mirrored
+                answers the share that may differ; None is DISAGREEMENT
+    on_harm     None: what the plan says, and to stand still where versions merely differ
     floor       seconds; for latency: what is faster than this is fast enough, and by how much is nobody's business
+    min_jsd_bits    for predictions: the Jensen-Shannon divergence below which no difference is worth attention
+    loss        for quality: how much less of it is tolerated, of 1
+    dispersion  how many units fail together, as measured on two halves of one version; 1 when they are independent
     """
 
     watched: Watched
@@ -73,6 +87,10 @@ class Guardrail:
     required: bool = True
     objective: float | None = None
     floor: float = 0.005
+    on_harm: OnHarm | None = None
+    min_jsd_bits: float = 0.005
+    loss: float = 0.02
+    dispersion: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < LATENCY_SECONDS[-1]:
@@ -83,7 +101,16 @@ class Guardrail:
             raise InvalidInput(f"guardrail {self.watched}: its share of alpha is more than 0 and at most 1")
         if self.objective is not None and not 0 < self.objective < 0.1:
             raise InvalidInput(f"guardrail {self.watched}: its objective is more than 0 and less than 0.1")
+        if not 0 <= self.min_jsd_bits < 1:
+            raise InvalidInput(f"guardrail {self.watched}: min_jsd_bits is 0 or more and less than 1 bit")
+        if not 0 <= self.loss < 1:
+            raise InvalidInput(f"guardrail {self.watched}: its loss is 0 or more and less than 1")
+        if not 1 <= self.dispersion <= 10_000:
+            raise InvalidInput(f"guardrail {self.watched}: its dispersion is at least 1 and at most 10000")
 
+
+DISAGREEMENT = 0.05
+"""Share of mirrored requests that may be answered differently when nobody says."""
 
 DEFAULT_STEPS = (
     Step(100, 2 * MINUTE),
@@ -94,8 +121,10 @@ DEFAULT_STEPS = (
 )
 DEFAULT_GUARDRAILS = (
     Guardrail(Watched.ERRORS, 0.5, objective=0.001),
-    Guardrail(Watched.BATCHES, 0.2, required=False),
+    Guardrail(Watched.BATCHES, 0.15, required=False),
     Guardrail(Watched.LATENCY, 0.3),
+    Guardrail(Watched.NONFINITE, 0.05, required=False),
+    Guardrail(Watched.PREDICTIONS, 1.0, required=False),  # it holds and rolls nobody back, so it spends its own alpha
 )
 
 
@@ -111,6 +140,9 @@ class Plan:
     blind_deadline  how long it stands still before `on_blind` is done
     holdback        the old version's share after the switch, so that the comparison goes on; may be 0
     bake            how long that comparison lasts before the old version gives up its share
+    mirror          share of the traffic that is copied to the candidate before it serves anybody; 0: none
+    mirror_for      for how long at least
+    absolute_slo_guard    more failures than the objective are harm also when the live version has them, too
     pause_most      how long an operator's pause may last
     undo_window     how long the old version stays warm after promotion
     """
@@ -130,22 +162,31 @@ class Plan:
     bake: float = 5 * MINUTE
     pause_most: float = 24 * HOUR
     undo_window: float = 24 * HOUR
+    mirror: int = 0
+    mirror_for: float = 2 * MINUTE
+    absolute_slo_guard: bool = False
 
     def __post_init__(self) -> None:
         weights = [step.weight for step in self.steps]
-        if not weights or weights != sorted(set(weights)):
+        if self.strategy is Strategy.SHADOW and (weights or not self.mirror):
+            raise InvalidInput("a shadow plan mirrors and has no steps: its candidate never serves")
+        if weights != sorted(set(weights)) or (not weights and self.strategy is not Strategy.SHADOW):
             raise InvalidInput("the steps' weights must grow from step to step, and there must be one at least")
+        if not 0 <= self.mirror <= TOTAL or self.mirror_for < 0:
+            raise InvalidInput("mirror is a share from 0 to 100 %, and mirror_for is not negative")
         kinds = [guardrail.watched for guardrail in self.guardrails]
         if not kinds or len(set(kinds)) != len(kinds):
             raise InvalidInput("a plan needs guardrails, each thing watched once")
-        if sum(guardrail.share for guardrail in self.guardrails) > 1 + 1e-9:
+        if sum(g.share for g in self.guardrails if not self.merely_differs(g)) > 1 + 1e-9:
             raise InvalidInput("the guardrails' shares of alpha add up to more than 1")
         if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
             raise InvalidInput("alpha and beta are chances of being wrong: more than 0 and less than 0.5")
         if self.margin <= 1:
             raise InvalidInput("margin is the relative risk that is tolerated: more than 1, such as 2")
-        if not 0 <= self.holdback < TOTAL - weights[-1] + 1:
-            raise InvalidInput(f"a holdback of {percent(self.holdback)} contradicts a last step of {weights[-1]}")
+        if not 0 <= self.holdback <= TOTAL - (weights[-1] if weights else 0):
+            raise InvalidInput(
+                f"a holdback of {percent(self.holdback)} contradicts a last step of {percent(weights[-1])}"
+            )
         if min(self.blind_after, self.blind_deadline, self.deadline, self.pause_most) <= 0:
             raise InvalidInput("deadline, blind_after, blind_deadline and pause_most are longer than nothing")
         if min(self.bake, self.undo_window) < 0:
@@ -159,12 +200,36 @@ class Plan:
     @property
     def shortest(self) -> float:
         """Seconds from the first step to promotion when nothing holds it up."""
-        return sum(step.dwell for step in self.steps) + self.bake
+        if self.strategy is Strategy.SHADOW:
+            return self.mirror_for
+        return (self.mirror_for if self.mirror else 0.0) + sum(step.dwell for step in self.steps) + self.bake
 
     def alpha_of(self, guardrail: Guardrail) -> float:
         return self.alpha * guardrail.share
 
+    def on_harm_of(self, guardrail: Guardrail) -> OnHarm:
+        if guardrail.on_harm is not None:
+            return guardrail.on_harm
+        return OnHarm.FREEZE if guardrail.watched in DIFFERENCES else self.on_harm
+
+    def merely_differs(self, guardrail: Guardrail) -> bool:
+        """What it finds is no harm: it holds the rollout up, at a price of its own, and an operator may overrule it."""
+        return guardrail.watched in DIFFERENCES and self.on_harm_of(guardrail) is OnHarm.FREEZE
+
 
 CANARY = Plan(Strategy.CANARY)
-BLUEGREEN = Plan(Strategy.BLUEGREEN, steps=(Step(5000, 5 * MINUTE),))
-DEFAULTS = {plan.strategy: plan for plan in (CANARY, BLUEGREEN)}
+# The switch is its only step: all traffic but the holdback, after a look at mirrored requests.
+BLUEGREEN = Plan(Strategy.BLUEGREEN, steps=(Step(9500, 2 * MINUTE),), mirror=1000)
+SHADOW = Plan(
+    Strategy.SHADOW,
+    steps=(),
+    mirror=1000,
+    mirror_for=5 * MINUTE,
+    guardrails=(
+        Guardrail(Watched.SHADOW, 1.0),
+        Guardrail(Watched.BATCHES, 0.5, required=False),
+        Guardrail(Watched.NONFINITE, 0.5, required=False),
+        Guardrail(Watched.PREDICTIONS, 1.0, required=False),
+    ),
+)
+DEFAULTS = {plan.strategy: plan for plan in (CANARY, BLUEGREEN, SHADOW)}

@@ -110,6 +110,9 @@ _BY_HAND = refuse(
     "weight, promote and abort move it"
 )
 _NOT_PAUSED = refuse("candidate {candidate} is not paused; its rollout goes on by itself, and abort ends it")
+_MIRRORED = refuse(
+    "candidate {candidate} is sent copies of requests and answers nobody yet; skip to its first step, or promote it"
+)
 _OVERDUE = refuse("time is over for candidate {candidate}: extend it, abort it, or promote it with --override")
 _ROLLED_AWAY = refuse(
     "version {previous} was rolled back and takes no traffic. Make it the candidate again with: "
@@ -182,6 +185,7 @@ TABLE: Mapping[State, Mapping[Verb, Rule]] = {
         Verb.SKIP: _by(skip, _BY_HAND),
         Verb.EXTEND: _by(extend, _BY_HAND),
     },
+    State.SHADOW: _ON_TRIAL | {Verb.WEIGHT: _MIRRORED},
     State.HOLD: _ON_TRIAL,
     State.BLIND: _ON_TRIAL,
     State.PAUSED: _ON_TRIAL | {Verb.PAUSE: already, Verb.RESUME: resume},

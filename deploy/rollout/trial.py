@@ -21,6 +21,7 @@ SUSPICIOUS = math.log(3)
 class Stage(StrEnum):
     """Where in its plan a rollout is, also while it stands still."""
 
+    SHADOW = "shadow"
     CANARY = "canary"
     BAKING = "baking"
 
@@ -30,7 +31,7 @@ class Trial:
     """Times in seconds, as the process that watches measured them; the time of a restart belongs to none of them.
 
     step      index into the plan's steps; while baking, of the last one
-    dwelt     in this step, with Envoy's acknowledgement and fresh evidence
+    dwelt     in this step, with Envoy's acknowledgement, and neither paused nor blind
     units     requests the candidate finished in this step
     age       of the rollout, from the first step on
     unseen    since the newest evidence
@@ -51,8 +52,9 @@ class Trial:
 
     @classmethod
     def begin(cls, plan: Plan) -> "Trial":
-        """A trial before its first step."""
-        return cls(plan, tuple(Finding.begin(guardrail, plan.margin) for guardrail in plan.guardrails))
+        """A trial before its first step, which may be a mirror."""
+        findings = tuple(Finding.begin(guardrail, plan.margin) for guardrail in plan.guardrails)
+        return cls(plan, findings, Stage.SHADOW if plan.mirror else Stage.CANARY)
 
     @property
     def here(self) -> Step:
@@ -61,6 +63,8 @@ class Trial:
     @property
     def weight(self) -> int:
         """The candidate's share that the plan asks for now, in units of contracts.traffic."""
+        if self.stage is Stage.SHADOW:
+            return 0
         return TOTAL - self.plan.holdback if self.stage is Stage.BAKING else self.here.weight
 
     @property

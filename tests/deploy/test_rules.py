@@ -16,7 +16,7 @@ from deploy.rollout.deployment import ON_TRIAL, SENTENCES, TRIED, Deployment, Pl
 from deploy.rollout.events import Command, Deploy, Drain, Extend, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.moves import UNDO_SECONDS
 from deploy.rollout.plan import CANARY as CANARY_PLAN
-from deploy.rollout.plan import Strategy
+from deploy.rollout.plan import BLUEGREEN, Strategy
 from deploy.rollout.rules import TABLE, WARMING_SECONDS, decide
 from deploy.rollout.trial import Stage, Trial
 
@@ -34,7 +34,8 @@ def base(state: State) -> Deployment:
         State.ABSENT: replace(d, state=State.ABSENT, live=None),
         State.WARMING: replace(d, state=State.WARMING, candidate=TWO),
         State.CANARY: replace(d, state=State.CANARY, candidate=TWO, weight=2500),
-        **{state: replace(d, state=state, candidate=TWO, weight=2500, trial=TRIAL) for state in TRIED},
+        **{state: replace(d, state=state, candidate=TWO, weight=2500, trial=TRIAL) for state in TRIED - {State.SHADOW}},
+        State.SHADOW: replace(d, state=State.SHADOW, candidate=TWO, trial=Trial.begin(BLUEGREEN)),
         State.PROMOTED: replace(d, state=State.PROMOTED, live=TWO, previous=ONE, undo_until=NOW + 10),
         State.LIVE: d,
         State.ROLLED_BACK: replace(d, state=State.ROLLED_BACK),
@@ -61,6 +62,7 @@ def give(d: Deployment, said: Command, **order: object) -> Deployment:
 EXPECTED = {
     State.ABSENT: "warming no no same no no same no no no no",
     State.WARMING: "no no no rolled_back rolled_back no absent no no no no",
+    State.SHADOW: "no no no rolled_back rolled_back no absent paused no canary shadow",
     State.CANARY: "no canary promoted rolled_back rolled_back no absent no no no no",
     State.HOLD: "no paused no rolled_back rolled_back no absent paused no canary hold",
     State.BLIND: "no paused no rolled_back rolled_back no absent paused no canary blind",
