@@ -6,13 +6,16 @@ approximation of a sequential test's length). Real times scatter by about a fact
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from contracts.traffic import TOTAL, percent
+from contracts.traffic import TOTAL
 from deploy.evidence import absolute, relative
-from deploy.rollout.plan import Guardrail, Plan, Step, Watched
+from deploy.rollout.plan import DISAGREEMENT, Guardrail, Plan, Step, Watched
 
-_SLOWEST_SHARE = 0.01  # the rarest latency compared is slower than the live version's 99th percentile
+_SERVED = frozenset({Watched.ERRORS, Watched.BATCHES, Watched.LATENCY, Watched.NONFINITE})
+"""What answers themselves tell; nobody knows how many of them will be labelled."""
+# The rarest latency compared is slower than the live version's 99th percentile; a live version predicts numbers.
+_USUAL = {Watched.LATENCY: 0.01, Watched.NONFINITE: 0.0}
 RISKS = (1.5, 2.0, 3.0)
 """Relative risks a forecast names the time to find of."""
 
@@ -27,8 +30,9 @@ class Live:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds; infinite for never. `find` names, per relative risk, how long harm lasts before it is found and how
-    many requests the candidate answers meanwhile; `problem` says why the plan should not start, None when it may."""
+    """Seconds; infinite for never. `find` names, per relative risk of failing, how long harm lasts before it is found
+    and how many requests the candidate answers meanwhile, and nothing for a candidate that never serves; `problem` says
+    why the plan should not start and what would help, None when it may."""
 
     promote: float
     find: tuple[tuple[float, float, float], ...]
@@ -37,18 +41,22 @@ class Forecast:
 
 def forecast(plan: Plan, live: Live) -> Forecast:
     promote = _promote(plan, live)
-    find = tuple((risk, *_find(plan, live, risk)) for risk in RISKS)
+    find = tuple((risk, *_find(plan, live, risk)) for risk in RISKS if plan.steps)
     return Forecast(promote, find, _problem(plan, live, promote))
 
 
 def _promote(plan: Plan, live: Live) -> float:
-    """Dwells, and the last step until every required guardrail is shown safe by a candidate that is no worse."""
+    """The mirror, dwells, and the last step until every required guardrail is shown safe by a candidate that is no
+    worse. Of a candidate that never serves, until its answers are shown to be alike."""
+    mirrored = _mirrored(plan, live)
+    if not plan.steps:
+        return mirrored
     *before, last = plan.steps
     seconds = sum(_dwell(step, live) for step in before)
     final = _dwell(last, live)
     enough = math.log(1 / plan.beta)
     for guardrail in plan.guardrails:
-        if not guardrail.required:
+        if not guardrail.required or guardrail.watched not in _SERVED:
             continue
         ways = []
         for rate, needed in _ways_to_safety(plan, guardrail, live, enough):
@@ -56,7 +64,18 @@ def _promote(plan: Plan, live: Live) -> float:
             growth = rate(last.weight / TOTAL)
             ways.append(max(0.0, needed - gained) / growth if growth > 0 else math.inf)
         final = max(final, min(ways))
-    return seconds + final + plan.bake
+    return mirrored + seconds + final + plan.bake
+
+
+def _mirrored(plan: Plan, live: Live) -> float:
+    """Seconds of the mirror, with a candidate that answers like the live version."""
+    if not plan.mirror:
+        return 0.0
+    alike = next((g for g in plan.guardrails if g.watched is Watched.SHADOW and g.required), None)
+    if alike is None:
+        return plan.mirror_for
+    growth = _against_objective(0.0, 0.0, alike.objective or DISAGREEMENT) * live.requests * plan.mirror / TOTAL
+    return max(plan.mirror_for, math.log(1 / plan.beta) / growth if growth > 0 else math.inf)
 
 
 def _dwell(step: Step, live: Live) -> float:
@@ -78,7 +97,7 @@ class _Growth:
 def _ways_to_safety(
     plan: Plan, guardrail: Guardrail, live: Live, enough: float
 ) -> Iterator[tuple[Callable[[float], float], float]]:
-    failing = _SLOWEST_SHARE if guardrail.watched is Watched.LATENCY else live.failing
+    failing = _USUAL.get(guardrail.watched, live.failing)
     yield _Growth(live.requests * failing, 1.0, plan.margin), enough + math.log(len(relative.SAFE))
     if guardrail.objective is not None:
         objective, rate = guardrail.objective, failing
@@ -108,12 +127,44 @@ def _problem(plan: Plan, live: Live, promote: float) -> str | None:
         return None
     if live.requests <= 0:
         return "there is no traffic, and without traffic there is no evidence: send some, or deploy by hand"
-    takes = "never" if math.isinf(promote) else f"in about {promote / 60:.0f} min"
+    takes = "never" if math.isinf(promote) else f"in about {said(promote)}, after its deadline of {said(plan.deadline)}"
+    ways = " or ".join(f"`{way}`" for way in _ways_out(plan, live, promote))
     return (
-        f"at {live.requests:.3g} requests a second this plan would decide {takes}, after its deadline of "
-        f"{plan.deadline / 60:g} min: raise the deadline, start above {percent(plan.steps[0].weight)}, or tolerate a "
-        "bigger margin"
+        f"at {live.requests:.3g} requests a second this plan would decide {takes}; "
+        + (f"it can with {ways}" if ways else "no change of one number helps: deploy by hand, with strategy manual")
     )
+
+
+def said(seconds: float) -> str:
+    """A long time as people say it: 45 s, 12 min, 3.5 h, 4 days."""
+    for name, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {name}"
+    return f"{seconds:.0f} s"
+
+
+def _ways_out(plan: Plan, live: Live, promote: float) -> Iterator[str]:
+    """Changes of one number that would let the plan decide in time, the smallest of each kind."""
+    if promote * _SLACK <= _LONGEST_DEADLINE:
+        yield f"deadline: {math.ceil(promote * _SLACK / 1800) / 2:g}h"
+    for margin in (3.0, 4.0, 6.0, 10.0):
+        if margin > plan.margin and _promote(replace(plan, margin=margin), live) <= plan.deadline:
+            yield f"margin: {margin:g}"
+            break
+    for objective in (0.002, 0.005, 0.01, 0.02, 0.05):
+        easier = replace(plan, guardrails=tuple(_with_objective(g, objective) for g in plan.guardrails))
+        if easier != plan and _promote(easier, live) <= plan.deadline:
+            yield f"objective: {objective:g}"
+            break
+
+
+_SLACK = 1.5  # real times scatter around the expected one
+_LONGEST_DEADLINE = 7 * 24 * 3600.0
+
+
+def _with_objective(guardrail: Guardrail, objective: float) -> Guardrail:
+    tested = guardrail.watched is Watched.ERRORS and guardrail.required
+    return replace(guardrail, objective=max(objective, guardrail.objective or 0.0)) if tested else guardrail
 
 
 def _share(theta: float, weight: float) -> float:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deploy.rollout.forecast import Live, forecast
-from deploy.rollout.plan import CANARY, Step
+from deploy.rollout.plan import CANARY, DISAGREEMENT, SHADOW, Step
 from tests.deploy.rollout.simulated import ERRORS_ONLY, roll_out
 
 
@@ -29,9 +29,12 @@ def test_a_busy_healthy_model_takes_the_shortest_time_a_plan_allows():
 
 
 def test_a_plan_that_cannot_decide_before_its_deadline_says_so_with_a_way_out():
-    quiet = forecast(CANARY, Live(0.02, 0.0))
+    quiet = forecast(CANARY, Live(10, 0.001))
     assert quiet.promote > CANARY.deadline
-    assert "raise the deadline" in quiet.problem
+    assert "it can with `deadline: 3.5h` or `margin: 3`" in quiet.problem
+    assert forecast(replace(CANARY, margin=3.0), Live(10, 0.001)).problem is None
+    hopeless = forecast(CANARY, Live(0.001, 0.0))
+    assert "deploy by hand" in hopeless.problem
     silent = forecast(CANARY, Live(0.0, 0.0))
     assert math.isinf(silent.promote)
     assert "no traffic" in silent.problem
@@ -49,3 +52,10 @@ def test_a_bigger_step_finds_harm_sooner():
     big = replace(ERRORS_ONLY, steps=(Step(5000, 600.0),))
     live = Live(50, 0.01)
     assert forecast(big, live).find[2][1] < forecast(small, live).find[2][1]
+
+
+def test_a_candidate_that_never_serves_takes_as_long_as_its_answers_need_to_be_shown_alike():
+    busy, quiet = forecast(SHADOW, Live(100, 0.0)), forecast(SHADOW, Live(1, 0.0))
+    assert busy.promote == SHADOW.mirror_for
+    assert busy.find == ()
+    assert quiet.promote == pytest.approx(math.log(1 / SHADOW.beta) / -math.log1p(-DISAGREEMENT) / 0.1)

@@ -1,10 +1,12 @@
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import InvalidInput
-from deploy.rollout.plan import BLUEGREEN, CANARY, OnHarm, Step, Watched
-from deploy.rollout.plan_file import parse_plan, seconds
+from deploy.rollout.plan import BLUEGREEN, CANARY, DEFAULTS, Guardrail, OnHarm, Plan, Step, Strategy, Watched
+from deploy.rollout.plan_file import parse_plan, plan_from_json, plan_to_json, plan_to_yaml, seconds
 
 
 def test_what_is_not_written_keeps_its_default():
@@ -74,3 +76,58 @@ def test_whatever_is_in_the_file_it_is_a_plan_or_a_sentence(text):
         parse_plan(text)
     except InvalidInput as error:
         assert error.message
+
+
+PLANS = st.builds(
+    Plan,
+    strategy=st.sampled_from([Strategy.CANARY, Strategy.BLUEGREEN]),
+    steps=st.lists(st.integers(1, 9000), min_size=1, max_size=4, unique=True).map(
+        lambda weights: tuple(Step(w, 1.5 * w, w % 7) for w in sorted(weights))
+    ),
+    guardrails=st.just(
+        (
+            Guardrail(Watched.QUALITY, 0.3, loss=0.01, dispersion=1.5),
+            Guardrail(Watched.PREDICTIONS, 0.25, required=False, on_harm=OnHarm.ROLLBACK, min_jsd_bits=0.02),
+        )
+    ),
+    alpha=st.floats(1e-6, 0.49),
+    deadline=st.floats(1e5, 1e9),
+    bake=st.floats(0, 1e4),
+    mirror=st.integers(0, 10_000),
+    absolute_slo_guard=st.booleans(),
+    holdback=st.integers(0, 1000),
+)
+
+
+@given(PLANS)
+def test_a_plan_that_is_written_reads_as_the_same_one(plan):
+    assert parse_plan(plan_to_yaml(plan)) == plan
+    assert plan_from_json(plan_to_json(plan)) == plan
+
+
+@pytest.mark.parametrize("plan", DEFAULTS.values(), ids=lambda plan: plan.strategy)
+def test_every_field_of_a_plan_can_be_written(plan):
+    written = plan_to_json(plan)
+    assert set(written) == {f.name for f in fields(Plan)}
+    assert {key for each in written["guardrails"] for key in each} | {"objective", "on_harm"} == {
+        f.name for f in fields(Guardrail)
+    }
+    assert parse_plan(plan_to_yaml(plan)) == plan
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"steps": [{"weight": 5, "dwell": "2m"}, {"weight": 150, "dwell": "2m"}]}, "plan.steps[1]: weight 150"),
+        ({"steps": [{"weight": 5, "dwell": None}]}, "plan.steps[0]: dwell: expected a duration"),
+        ({"guardrails": [{"watched": "errors"}]}, "plan.guardrails[0]: share is missing"),
+        ({"allpha": 0.01}, "plan: there is no 'allpha'"),
+        ({"alpha": {}}, "plan.alpha: alpha is a single value"),
+        ({"alpha": 0.9}, "plan: alpha and beta"),
+        ({"a": [[[[[[]]]]]] * 3}, "plan: there is no 'a'"),
+    ],
+)
+def test_a_mistake_in_json_is_told_with_its_place(value, said):
+    with pytest.raises(InvalidInput) as refusal:
+        plan_from_json(value)
+    assert refusal.value.message.startswith(said)
