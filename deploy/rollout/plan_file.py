@@ -45,8 +45,7 @@ def parse_plan(text: str, name: str = "plan") -> Plan:
 
 
 def plan_from_json(value: Mapping[str, Any], name: str = "plan") -> Plan:
-    """The same from a JSON object. Raises InvalidInput: `plan.steps[1]: weight 150 is out of range …`. Nested deeper than any plan is
-    refused by its length first."""
+    """The same from a JSON object. Raises InvalidInput: `plan.steps[1]: weight 150 is out of range …`."""
     try:
         root = yaml.compose(json.dumps(value), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
