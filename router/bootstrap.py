@@ -5,7 +5,6 @@ digest by which an Envoy that was adopted can be told from one that should be re
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import distribution
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.limits import LIMITS, MIB, Limits
+from contracts.machine import cores
 from contracts.metrics import LATENCY_SECONDS
 from router.listener import inner_listeners, listener
 from router.naming import ANSWERS, BRIDGE, CONTROL_PLANE, REFLECTION, stats_tags
@@ -27,9 +27,12 @@ PATTERN_SIZE = 1_000_000  # of RE2 instructions: thousands of labels of the long
 _INTERNAL = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 
 
-def all_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def threads_for(available: int) -> int:
+    """Envoy's worker threads on a machine of `available` cores: half of them, because the models compute on the rest.
+
+    Fewer threads find more to do each time they wake. Measured on two cores at 32 connections: one thread instead of
+    two takes 60 instead of 73 µs of processor time for a request, and the worker behind it 5 µs less."""
+    return max(1, available // 2)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class EnvoyConfig:
     admin_socket        Unix socket of Envoy's admin interface; for the control plane only
     xds_socket          Unix socket on which the control plane serves ADS
     log_path            file Envoy logs to; empty for standard error
-    concurrency         worker threads; every core by default, because an idle one costs nothing
+    concurrency         worker threads
     max_connections     open connections of callers; the next ones are closed at once
     heap_bytes          memory near which Envoy first resets the streams that hold most, then refuses requests
     """
@@ -50,7 +53,7 @@ class EnvoyConfig:
     admin_socket: str
     xds_socket: str
     log_path: str = ""
-    concurrency: int = field(default_factory=all_cores)
+    concurrency: int = field(default_factory=lambda: threads_for(cores()))
     max_connections: int = 4096
     heap_bytes: int = 2048 * MIB
     limits: Limits = LIMITS
