@@ -68,17 +68,17 @@ def steer(state: State, trial: Trial, seen: Seen) -> tuple[Trial, Judgement]:
 
 
 def _take_in(state: State, trial: Trial, seen: Seen) -> Trial:
+    """Every tick's time counts, also of those between two looks at the counters: what happened in it is in the counts
+    that come with the next look."""
+    moves = seen.in_force and state not in _STANDING
     trial = replace(
         trial,
         age=trial.age + seen.seconds,
         unseen=trial.unseen + seen.seconds,
         paused=trial.paused + seen.seconds if state is State.PAUSED else 0.0,
+        dwelt=trial.dwelt + seen.seconds if moves else trial.dwelt,
     )
-    if seen.counted is None:
-        return trial
-    trial = trial.saw(seen.counted)
-    moves = seen.in_force and state not in _STANDING
-    return replace(trial, dwelt=trial.dwelt + seen.seconds) if moves else trial
+    return trial if seen.counted is None else trial.saw(seen.counted)
 
 
 _STANDING = frozenset({State.PAUSED, State.BLIND, State.INCONCLUSIVE})

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from contracts.traffic import TOTAL
 from deploy.rollout.deployment import State
-from tests.deploy.rollout.simulated import End, roll_out
+from deploy.rollout.rules import decide
+from tests.deploy.rollout.simulated import ERRORS_ONLY, End, look, roll_out, started, traffic
 
 RUNS = 300
 
@@ -48,3 +50,12 @@ def test_little_evidence_takes_longer_and_promotes_all_the_same(rps, rate, secon
     healthy = ends(rps, rate, rate)
     assert share(healthy, State.BAKING) >= 0.97
     assert np.median([end.seconds for end in healthy]) == pytest.approx(seconds, rel=0.05)
+
+
+def test_ticks_that_come_more_often_than_counts_make_no_step_longer():
+    d, rng, seconds = started(ERRORS_ONLY), np.random.default_rng(7), 0
+    while d.weight == ERRORS_ONLY.steps[0].weight:
+        seconds += 1
+        counted = traffic(rng, 100, d.weight / TOTAL, 0.01, 0.01) if seconds % 5 == 0 else None
+        d = decide(d, look(counted, seconds=1.0), 0.0).deployment
+    assert seconds == ERRORS_ONLY.steps[0].dwell
