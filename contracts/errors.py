@@ -6,6 +6,7 @@
     │   └── Quarantined      this very input has ended the model's process before (422)
     ├── NotFound             a name, version or path that does not exist          (404)
     ├── Conflict             what was asked contradicts the present state         (409)
+    │   └── Stale            the state is no longer the one that was looked at    (409, of If-Match 412)
     ├── TooLarge             a body over its limit                                (413)
     ├── UnsupportedMedia     a content type or encoding nobody here reads         (415)
     ├── Unsupported          a thing the protocol allows and this model cannot    (501)
@@ -47,6 +48,10 @@ class NotFound(TealError):
 
 class Conflict(TealError):
     code = "conflict"
+
+
+class Stale(Conflict):
+    code = "stale"
 
 
 class TooLarge(TealError):

@@ -20,6 +20,7 @@ STATUS: Mapping[type[TealError], int] = {
     errors.InvalidInput: 400,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Stale: 409,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.Unsupported: 501,
@@ -50,6 +51,7 @@ _DESCRIPTIONS: Mapping[int, str] = {
     400: "The request does not fit; the sentence says what was expected and what came.",
     404: "No such model, version or worker; the sentence names those there are.",
     409: "It contradicts the present state; the sentence names the next step.",
+    412: "If-Match names another revision than today's, and users would get more.",
     413: "The body is larger than any command is.",
     415: "The body is not JSON.",
     500: "A fault of Teal; the log has more.",
@@ -69,13 +71,16 @@ def answer(status: int, message: str, code: str, headers: Mapping[str, str] | No
     return JSONResponse({"error": message, "code": code}, status_code=status, headers=dict(headers or {}))
 
 
-async def _teal_error(_request: Request, error: Exception) -> JSONResponse:
+async def _teal_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, TealError):
         raise error
     headers = {}
+    status = status_of(error)
+    if isinstance(error, errors.Stale) and "if-match" in request.headers:
+        status = 412  # what HTTP calls it; in the body `expected_revision` contradicts the state like anything else
     if isinstance(error, errors.Unavailable):
         headers["retry-after"] = str(math.ceil(error.retry_after))
-    return answer(status_of(error), error.message, error.code, headers)
+    return answer(status, error.message, error.code, headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from contracts.errors import Conflict, InvalidInput
 from contracts.traffic import TOTAL, percent
 from deploy.rollout.deployment import STATE_OF, Deployment, State
-from deploy.rollout.events import Extend, Observation, Order, Plain
+from deploy.rollout.events import Extend, Observation, Order, Plain, Weight
 from deploy.rollout.moves import (
     Decision,
     candidate_of,
@@ -154,7 +154,7 @@ def _check_harmless(d: Deployment, trial: Trial, order: Order, what: str) -> Non
 
 
 def _override(order: Order) -> bool:
-    return isinstance(order.command, Plain) and order.command.override
+    return isinstance(order.command, Plain | Weight) and order.command.override
 
 
 def _seconds(order: Order) -> float:

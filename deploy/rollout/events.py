@@ -75,10 +75,11 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Weight:
-    """Give the candidate `units` of 0.01 % of the traffic."""
+    """Give the candidate `units` of 0.01 % of the traffic; `override` as in Plain."""
 
     verb: ClassVar[Verb] = Verb.WEIGHT
     units: int
+    override: bool = False
 
 
 @dataclass(frozen=True)

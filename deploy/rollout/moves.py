@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from contracts.errors import Conflict, InvalidInput
+from contracts.errors import Conflict, InvalidInput, Stale
 from contracts.names import Color
 from contracts.traffic import TOTAL, percent
 from deploy.rollout.deployment import ON_TRIAL, STATE_OF, Deployment, Place, State, scaled
@@ -310,7 +310,7 @@ def stay(d: Deployment, reason: str) -> Decision:
 
 def check_revision(d: Deployment, order: Order) -> None:
     if order.expected_revision is not None and order.expected_revision != d.revision:
-        raise Conflict(
+        raise Stale(
             f"model {d.model} is at revision {d.revision}, not {order.expected_revision}: {d.reason}. "
             f"Look at its status and repeat the {order.command.verb.value} if it is still right"
         )

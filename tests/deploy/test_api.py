@@ -236,7 +236,7 @@ def test_what_contradicts_the_state_is_409_and_names_the_next_step(tmp_path: Pat
         refused(await p.post("m/deploy", version=3), 409, "conflict", "version 2 is the candidate", "promote or abort")
         refused(await p.post("m/pause"), 409, "conflict", "by hand")
         stale = (await p.status())["revision"] - 1
-        refused(await p.post("m/promote", expected_revision=stale), 409, "conflict", "revision")
+        refused(await p.post("m/promote", expected_revision=stale), 409, "stale", "revision")
         refused(await p.http.delete("/api/v1/models/m/versions/1"), 409, "conflict", "deployed as live")
         refused(await p.http.delete("/api/v1/models/m/versions/2"), 409, "conflict", "deployed as candidate")
         deleted = await p.http.delete("/api/v1/models/m/versions/3")
@@ -252,7 +252,7 @@ def test_what_reduces_exposure_is_never_refused_for_a_stale_revision(tmp_path: P
         await p.must("m/deploy", version=2, strategy="manual")
         await p.must("m/weight", percent=50)
         await p.must("m/weight", percent=10, expected_revision=0)
-        refused(await p.post("m/weight", percent=20, expected_revision=0), 409, "conflict")
+        refused(await p.post("m/weight", percent=20, expected_revision=0), 409, "stale")
         await p.must("m/abort", expected_revision=0)
 
     drive(tmp_path, story)
