@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from contracts.clock import Clock
 from contracts.errors import TealError, Unavailable
 from contracts.traffic import TrafficSplit
+from deploy.audit.observations import Seen
+from deploy.failpoints import reach
+from deploy.lease import Lease
 from deploy.onlooker import NOBODY, Onlooker
 from deploy.ports import Counters, Fleet, Placement, Traffic, WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place, State
@@ -20,6 +23,8 @@ from deploy.rollout.events import Observation, observe
 from deploy.rollout.moves import Decision, stay
 from deploy.rollout.rules import decide
 from deploy.routing import PackageOf, joined, placement, placements, routing_table
+from deploy.store.leases import Fenced
+from deploy.store.standing import Author
 from deploy.store.store import Store
 from deploy.witness import Witness
 from router.table import RoutingTable
@@ -64,7 +69,10 @@ class Reconciler:
         self._package_of = package_of
         self._clock = clock
         self._onlooker = onlooker
+        self._counters = counters
+        self._lease = Lease(store, clock, holder=store.owner)
         self._witness = Witness(counters, clock)
+        self._witnessing = 0  # the epoch in which the witness began to look
         self._bell = asyncio.Event()  # rung by commands and by the fleet
         self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure
         self._told = asyncio.Event()  # replaced and set after every tick, for those who wait in `applied`
@@ -82,6 +90,21 @@ class Reconciler:
     def problem(self) -> str | None:
         """Why the last tick could not finish its work; None when it did."""
         return self._problem
+
+    @property
+    def leader(self) -> bool:
+        """Whether this control plane decides, rather than another one that shares its database."""
+        return self._lease.leads
+
+    @property
+    def epoch(self) -> int:
+        """Of the lease, the latest time that this control plane led; 0 before."""
+        return self._lease.epoch
+
+    @property
+    def fenced_writes(self) -> int:
+        """Writes of this control plane that were refused because another one decides since."""
+        return self._lease.fenced
 
     def ring(self) -> None:
         """Ask for a tick: something was recorded, or Envoy came back."""
@@ -146,16 +169,31 @@ class Reconciler:
     async def tick(self) -> None:
         """One round. Raises what the traffic or the store raised; what was recorded before stays recorded."""
         workers = self._fleet.workers()
-        recorded = await asyncio.to_thread(self._store.deployments)
-        await self._witness.look(recorded)
-        deployments = await self._decide(recorded, workers)
+        leads = await self._leads()
+        deployments = await asyncio.to_thread(self._store.deployments)
+        if leads:
+            deployments = await self._decide(deployments, workers)
         labels = await asyncio.to_thread(self._store.all_labels)
         await self._act(deployments, labels)
 
+    async def _leads(self) -> bool:
+        """Whether to decide in this tick. What another control plane has consumed meanwhile must not be used again, so
+        whoever takes over begins to look anew."""
+        try:
+            leads = await self._lease.keep()
+        except TealError as error:
+            log.warning("the lease could not be renewed: %s", error.message)
+            self._unrecorded = error.message
+            return False
+        if leads and self._witnessing != self._lease.epoch:
+            self._witness, self._witnessing = Witness(self._counters, self._clock), self._lease.epoch
+        return leads
+
     async def _decide(
-        self, recorded: Sequence[Deployment], workers: tuple[WorkerStatus, ...]
+        self, recorded: tuple[Deployment, ...], workers: tuple[WorkerStatus, ...]
     ) -> tuple[Deployment, ...]:
         """What follows from what was seen, recorded. A disk that takes no writes stops decisions, not traffic."""
+        await self._witness.look(recorded)
         self._forget_warmed(recorded)
         now = self._clock.wall()
         seen = {d.model: (self._observe(d, workers), d.revision) for d in recorded}
@@ -163,13 +201,17 @@ class Reconciler:
             d.model for d in recorded if d.trial is not None or decide(d, seen[d.model][0], now).action is not None
         ]
         if not moved:
-            return tuple(recorded)
+            return recorded
         try:
             decided = await asyncio.to_thread(self._record, moved, seen, now)
+        except Fenced as error:
+            log.warning("%s", error.message)
+            self._lease.was_fenced()
+            return await asyncio.to_thread(self._store.deployments)
         except TealError as error:
             log.warning("what was decided could not be recorded: %s", error.message)
             self._unrecorded = error.message
-            return tuple(recorded)
+            return recorded
         for before in recorded:
             if before.model in decided and decided[before.model].action is not None:
                 self._onlooker.decided(before, decided[before.model], now)
@@ -180,13 +222,14 @@ class Reconciler:
     ) -> dict[str, Decision]:
         """Decide inside the transaction: a command may have come in between. Evidence is written with its effect."""
 
-        def rule(deployment: Deployment) -> Decision:
+        def rule(deployment: Deployment) -> tuple[Decision, Seen]:
             observation, revision = seen[deployment.model]
+            told = Seen(now, observation)
             if deployment.revision != revision:  # a command came in between: what was seen was of another deployment
-                return stay(deployment, deployment.reason)
-            return decide(deployment, observation, now)
+                return stay(deployment, deployment.reason), told
+            return decide(deployment, observation, now), told
 
-        decisions = self._store.change_all(models, rule, actor=ACTOR, at=now)
+        decisions = self._store.change_all(models, rule, author=Author(ACTOR, now, self._lease.epoch))
         for decision in decisions:
             if decision.action is not None:
                 log.info("model %s: %s", decision.deployment.model, decision.reason)
@@ -239,7 +282,9 @@ class Reconciler:
             await asyncio.gather(publishing, overtaking, return_exceptions=True)
 
     async def _publish_to_end(self, table: RoutingTable) -> None:
+        reach("publish.before")
         await self._traffic.publish(table)
+        reach("publish.acknowledged")
 
     def _routes_of(self, deployments: tuple[Deployment, ...]) -> tuple[Placement, ...]:
         return tuple(

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from contracts.errors import Internal, TealError, Unavailable
 from deploy.store import schema
+from deploy.store.upgrades import upgrade
 
 BUSY_SECONDS = 10.0  # how long a write waits for another process (a `teal register`) to finish its own
 
@@ -100,22 +101,30 @@ def _make_durable(engine: Engine) -> None:
 
 
 def _prepare_schema(engine: Engine) -> None:
-    with engine.connect().execution_options(teal_reading=True) as connection:
-        if inspect(connection).has_table(schema.schema_version.name):
-            _refuse_other_schema(engine, connection)
-            return
-    # One transaction: a start that is killed half-way leaves an empty database, not half a schema.
+    if _schema_of(engine) == schema.SCHEMA:
+        return
+    # One transaction: a start that is killed half-way leaves an empty database, or the older one, and never half a
+    # schema. Two that start at once take turns, and the second finds nothing to do.
     with engine.begin() as connection:
-        schema.metadata.create_all(connection)
-        if connection.execute(select(schema.schema_version.c.version)).first() is None:
+        if not inspect(connection).has_table(schema.schema_version.name):
+            schema.metadata.create_all(connection)
             connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA))
+            return
+        found = connection.execute(select(schema.schema_version.c.version)).scalar_one()
+        if found < schema.SCHEMA:
+            upgrade(connection, found)
 
 
-def _refuse_other_schema(engine: Engine, connection: Connection) -> None:
-    found = connection.execute(select(schema.schema_version.c.version)).scalar_one_or_none()
-    if found != schema.SCHEMA:
+def _schema_of(engine: Engine) -> int | None:
+    """None for an empty database. Raises StateUnusable for one that a later release wrote, and leaves it alone."""
+    with engine.connect().execution_options(teal_reading=True) as connection:
+        if not inspect(connection).has_table(schema.schema_version.name):
+            return None
+        found = connection.execute(select(schema.schema_version.c.version)).scalar_one_or_none()
+    if found is None or found > schema.SCHEMA:
         raise StateUnusable(
             f"the state in {engine.url.render_as_string(hide_password=True)} has schema {found}, "
             f"this release of Teal reads schema {schema.SCHEMA}; "
             "nothing was changed. Use the release that wrote it, or a newer one"
         )
+    return int(found)

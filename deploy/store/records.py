@@ -24,8 +24,11 @@ class Version:
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the history; `seq` is 0 until it is recorded.
-    `before` and `after` are the deployment as JSON where there was one."""
+    """One line of the history; `seq` and the hashes are set when it is recorded.
+
+    before, after    the deployment as JSON where there was one
+    evidence         what a change of a deployment was decided from; see docs/audit.md
+    """
 
     seq: int
     at: float
@@ -36,3 +39,6 @@ class Event:
     reason: str
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
+    evidence: Mapping[str, Any] | None = None
+    previous_hash: str = ""
+    hash: str = ""

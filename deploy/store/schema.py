@@ -1,8 +1,19 @@
 """The tables, and which release of them this code reads. Only shapes; what they mean is in records.py and store.py."""
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKeyConstraint, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
-SCHEMA = 1  # raise it together with a step in database.py that brings an older database up
+SCHEMA = 2  # raise it together with a step in upgrades.py that brings an older database up
 
 metadata = MetaData()
 
@@ -31,16 +42,20 @@ versions = Table(
     ForeignKeyConstraint(["model"], ["models.name"]),
 )
 
-# One row per model; `body` is the deployment as JSON, `revision` is what compare-and-set compares.
+# One row per model; `body` is the deployment as JSON, `revision` is what compare-and-set compares, `stretch` says what
+# was observed since its latest event (audit/observations.py).
 deployments = Table(
     "deployments",
     metadata,
     Column("model", String(64), primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+    Column("stretch", Text, nullable=True),
     ForeignKeyConstraint(["model"], ["models.name"]),
 )
 
+# `before` and `after` are deployments as JSON; `evidence` says what an event was decided from. The hashes are a chain
+# (audit/chain.py), and nothing may be written without its link.
 events = Table(
     "events",
     metadata,
@@ -53,12 +68,56 @@ events = Table(
     Column("reason", Text, nullable=False),
     Column("before", Text, nullable=True),
     Column("after", Text, nullable=True),
+    Column("evidence", Text, nullable=True),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
     sqlite_autoincrement=True,  # a number is never used twice, whatever is deleted
 )
 
+# One row: the end of the chain. Whoever appends holds it, and a history that ends earlier than it shows.
+chain = Table(
+    "chain",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+# What automatic decisions were made from; `since` is the event of the model that came before.
+observations = Table(
+    "observations",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("since", BigInteger, nullable=False, index=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("digest", String(64), nullable=False),
+)
+
+# Stretches of observations that an event has ended, for as long as their observations are kept.
+stretches = Table(
+    "stretches",
+    metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String(64), nullable=False, index=True),
+    Column("rollout", BigInteger, nullable=True),
+)
+
+# One row: which control plane decides. `until` is wall seconds; `epoch` grows whenever another one takes over.
+lease = Table(
+    "lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("holder", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+# `owner` is the home whose control plane started the process: several may share this database, and none may forget or
+# adopt what another one started. Empty in rows from before there was an owner.
 processes = Table(
     "processes",
     metadata,
+    Column("owner", String(64), primary_key=True),
     Column("id", String(128), primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("model", String(64), nullable=False),

@@ -6,33 +6,45 @@ commits in a thread, because a slow disk may take longer; reads it calls where i
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from contracts.errors import Conflict, NotFound
-from deploy.failpoints import reach
+from deploy.audit.observations import Seen
+from deploy.failpoints import reach, reach_all, step_names
 from deploy.fleet.ledger import ProcessKind, ProcessRecord
-from deploy.rollout.deployment import Deployment, from_text, to_text
+from deploy.rollout.deployment import Deployment
 from deploy.rollout.moves import Decision
+from deploy.store import leases
 from deploy.store.database import check_integrity, open_engine, translated
+from deploy.store.history import appending, latest, tell
+from deploy.store.leases import Tenure
+from deploy.store.reading import Reading
 from deploy.store.records import Event, Version
-from deploy.store.schema import deployments, events, labels, models, processes, versions
+from deploy.store.schema import labels, models, processes, versions
+from deploy.store.standing import Author, Changes, Known, every_deployment, standings
 
 HISTORY_MAX = 1000  # events in one answer
+
+KEPT_ROLLOUTS = 10  # of each model, whose observations are kept
 
 Rule = Callable[[Deployment, tuple[Version, ...]], Decision]
 
 
 class Store:
-    """The state of one home. Threads may share it; every call is its own transaction.
+    """The state of one home, or of several that share it; `owner` names the home. Threads may share the store; every
+    call is its own transaction. Of each model the observations of its `kept_rollouts` latest rollouts are kept.
 
     Raises StateUnusable when the file is damaged or newer than this release, Unavailable when it is full or locked."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, owner: str = "", kept_rollouts: int = KEPT_ROLLOUTS) -> None:
+        self.owner = owner
         self._engine = open_engine(url)
+        self._known = Known()
+        self._kept_rollouts = kept_rollouts
 
     def close(self) -> None:
         self._engine.dispose()
@@ -72,7 +84,7 @@ class Store:
                 )
             )
             reason = f"version {number} was registered from {source} with plan {plan}"
-            _tell(connection, Event(0, at, actor, "register", model, number, reason))
+            tell(connection, Event(0, at, actor, "register", model, number, reason))
             reach("register.before_commit")
         return version
 
@@ -81,7 +93,7 @@ class Store:
         Conflict while it is deployed."""
         with translated(self._engine), self._engine.begin() as connection:
             gone = _version(connection, model, version)
-            deployed = _deployment(connection, model).place_of(version)
+            deployed = standings(connection, self._known, [model])[model].deployment.place_of(version)
             if deployed is not None:
                 role = deployed[0].value
                 raise Conflict(
@@ -92,7 +104,7 @@ class Store:
             connection.execute(delete(versions).where(versions.c.model == model, versions.c.version == version))
             shared = select(versions.c.version).where(versions.c.digest == gone.digest).limit(1)
             needed = connection.execute(shared).first() is not None
-            _tell(connection, Event(0, at, actor, "delete", model, version, f"version {version} was deleted"))
+            tell(connection, Event(0, at, actor, "delete", model, version, f"version {version} was deleted"))
         return gone, needed
 
     def model_names(self) -> tuple[str, ...]:
@@ -121,46 +133,72 @@ class Store:
     def deployment(self, model: str) -> Deployment:
         """What is deployed of a model; one at revision 0 when it was never deployed."""
         with translated(self._engine), self._reading() as connection:
-            return _deployment(connection, model)
+            return standings(connection, self._known, [model])[model].deployment
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Every model that was ever deployed, by name."""
         with translated(self._engine), self._reading() as connection:
-            found = connection.execute(select(deployments.c.body).order_by(deployments.c.model))
-            return tuple(from_text(row.body) for row in found)
+            return tuple(every_deployment(connection, self._known))
 
     def change(self, model: str, rule: Rule, *, actor: str, at: float) -> Decision:
         """Read a deployment, let `rule` decide, and record what it decided, all in one transaction.
 
         What `rule` raises leaves everything as it was. A decision without an action is no event."""
         with translated(self._engine), self._engine.begin() as connection:
-            before = _deployment(connection, model)
-            decision = rule(before, _versions(connection, model))
+            before = standings(connection, self._known, [model])[model]
+            decision = rule(before.deployment, _versions(connection, model))
             if decision.action is not None:
-                _record(connection, before, decision, actor, at)
+                with self._changing(connection, Author(actor, at)) as changes:
+                    changes.make(before, decision)
                 reach("command.before_commit")
         if decision.action is not None:
             reach("command.committed")
         return decision
 
     def change_all(
-        self, models: Collection[str], rule: Callable[[Deployment], Decision], *, actor: str, at: float
+        self, models: Collection[str], rule: Callable[[Deployment], tuple[Decision, Seen]], *, author: Author
     ) -> tuple[Decision, ...]:
-        """Let `rule` decide on each of `models` and record all of it in one transaction, in order of name: evidence
-        that was taken in, and events where there is an action."""
-        decisions = []
+        """Let `rule` decide on each of `models` and record all of it in one transaction, in order of name: what was
+        seen, the evidence it became, and events where there is an action.
+
+        Raises Fenced, with nothing written, when another control plane has taken the author's place."""
         with translated(self._engine), self._engine.begin() as connection:
-            for model in sorted(models):
-                before = _deployment(connection, model)
-                decision = rule(before)
-                if decision.action is not None:
-                    _record(connection, before, decision, actor, at)
-                elif decision.deployment != before:
-                    _keep(connection, decision.deployment)
-                decisions.append(decision)
-            reach("evidence.before_commit")
-        reach("evidence.committed")
+            if author.epoch is not None:
+                leases.check(connection, author.epoch)
+            found = standings(connection, self._known, models)
+            with self._changing(connection, author) as changes:
+                decisions = []
+                for model in sorted(models):
+                    decision, seen = rule(found[model].deployment)
+                    changes.make(found[model], decision, seen)
+                    decisions.append(decision)
+            steps = step_names(decision.action for decision in decisions)
+            reach_all(steps, "before_commit")
+        reach_all(steps, "committed")
         return tuple(decisions)
+
+    @contextmanager
+    def _changing(self, connection: Connection, author: Author) -> Iterator[Changes]:
+        """Changes that are written at the end of the block."""
+        with appending(connection) as chain:
+            changes = Changes(connection, chain, author, kept_rollouts=self._kept_rollouts)
+            yield changes
+            changes.write()
+
+    # ---- which control plane decides
+
+    def tenure(self) -> Tenure | None:
+        """Who decides; None when nobody ever did."""
+        with translated(self._engine), self._reading() as connection:
+            return leases.read(connection)
+
+    def succeed(self, former: Tenure | None, following: Tenure) -> bool:
+        """Put one tenure in the place of exactly the other; False when somebody else was there first."""
+        with translated(self._engine), self._engine.begin() as connection:
+            done = leases.replace(connection, former, following)
+            reach("lease.before_commit")
+        reach("lease.committed")
+        return done
 
     # ---- labels
 
@@ -186,24 +224,30 @@ class Store:
                 _version(connection, model, version)
                 connection.execute(insert(labels).values(model=model, label=label, version=version))
             said = f"label {label!r} was removed" if version is None else f"label {label!r} names version {version}"
-            _tell(connection, Event(0, at, actor, "label", model, version, said))
+            tell(connection, Event(0, at, actor, "label", model, version, said))
 
     # ---- history
 
     def history(self, model: str, limit: int = 100) -> tuple[Event, ...]:
         """The latest events of a model, newest first."""
-        query = select(events).where(events.c.model == model).order_by(events.c.seq.desc())
         with translated(self._engine), self._reading() as connection:
-            return tuple(_event(row) for row in connection.execute(query.limit(min(limit, HISTORY_MAX))))
+            return latest(connection, model, min(limit, HISTORY_MAX))
+
+    @contextmanager
+    def audited(self) -> Iterator[Reading]:
+        """The whole record as it stands at this moment, whatever is appended meanwhile."""
+        with translated(self._engine), self._reading() as connection:
+            yield Reading(connection)
 
     # ---- processes of this machine, for the fleet
 
     def save_process(self, record: ProcessRecord) -> None:
         """Remember a process; one with the same id is replaced."""
         with translated(self._engine), self._engine.begin() as connection:
-            connection.execute(delete(processes).where(processes.c.id == record.id))
+            connection.execute(delete(processes).where(self._own, processes.c.id == record.id))
             connection.execute(
                 insert(processes).values(
+                    owner=self.owner,
                     id=record.id,
                     kind=record.kind.value,
                     model=record.model,
@@ -220,11 +264,17 @@ class Store:
 
     def forget_process(self, process_id: str) -> None:
         with translated(self._engine), self._engine.begin() as connection:
-            connection.execute(delete(processes).where(processes.c.id == process_id))
+            connection.execute(delete(processes).where(self._own, processes.c.id == process_id))
 
     def processes(self) -> tuple[ProcessRecord, ...]:
         with translated(self._engine), self._reading() as connection:
-            return tuple(_process(row) for row in connection.execute(select(processes).order_by(processes.c.id)))
+            found = connection.execute(select(processes).where(self._own).order_by(processes.c.id))
+            return tuple(_process(row) for row in found)
+
+    @property
+    def _own(self) -> ColumnElement[bool]:
+        """Rows of this home; those without an owner are from before several homes could share a database."""
+        return processes.c.owner.in_((self.owner, ""))
 
     def _reading(self) -> Connection:
         return self._engine.connect().execution_options(teal_reading=True)
@@ -266,73 +316,6 @@ def unknown_model(connection: Connection, model: str) -> NotFound:
     return NotFound(f"no model {model!r}; {there}. Register it with: teal register {model} SOURCE")
 
 
-def _deployment(connection: Connection, model: str) -> Deployment:
-    found = connection.execute(select(deployments.c.body).where(deployments.c.model == model)).scalar_one_or_none()
-    return Deployment(model) if found is None else from_text(found)
-
-
-def _record(connection: Connection, before: Deployment, decision: Decision, actor: str, at: float) -> None:
-    after = decision.deployment
-    body = to_text(after)
-    if before.revision == 0:
-        try:
-            connection.execute(insert(deployments).values(model=after.model, revision=after.revision, body=body))
-        except IntegrityError as error:
-            raise _overtaken(after.model) from error
-    else:
-        # On SQLite the transaction alone would do; on PostgreSQL this comparison is what makes the loser notice.
-        changed = connection.execute(
-            update(deployments)
-            .where(deployments.c.model == after.model, deployments.c.revision == before.revision)
-            .values(revision=after.revision, body=body)
-        )
-        if changed.rowcount == 0:
-            raise _overtaken(after.model)
-    told = Event(
-        0,
-        at,
-        actor,
-        decision.action or "",
-        after.model,
-        decision.version,
-        decision.reason,
-        json.loads(to_text(before)),
-        json.loads(body),
-    )
-    _tell(connection, told)
-
-
-def _keep(connection: Connection, after: Deployment) -> None:
-    """Write what changes without an event: the evidence of a rollout."""
-    changed = connection.execute(
-        update(deployments)
-        .where(deployments.c.model == after.model, deployments.c.revision == after.revision)
-        .values(body=to_text(after))
-    )
-    if changed.rowcount == 0:
-        raise _overtaken(after.model)
-
-
-def _overtaken(model: str) -> Conflict:
-    return Conflict(f"model {model} was changed by somebody else at the same moment; look at its status and repeat")
-
-
-def _tell(connection: Connection, event: Event) -> None:
-    """Append to the history; the database gives the number."""
-    connection.execute(
-        insert(events).values(
-            at=event.at,
-            actor=event.actor,
-            action=event.action,
-            model=event.model,
-            version=event.version,
-            reason=event.reason,
-            before=None if event.before is None else json.dumps(event.before),
-            after=None if event.after is None else json.dumps(event.after),
-        )
-    )
-
-
 def _to_version(row: Row[Any]) -> Version:
     return Version(
         model=row.model,
@@ -343,20 +326,6 @@ def _to_version(row: Row[Any]) -> Version:
         registered_at=row.registered_at,
         seconds_per_row=row.seconds_per_row,
         lineage=json.loads(row.lineage),
-    )
-
-
-def _event(row: Row[Any]) -> Event:
-    return Event(
-        seq=row.seq,
-        at=row.at,
-        actor=row.actor,
-        action=row.action,
-        model=row.model,
-        version=row.version,
-        reason=row.reason,
-        before=None if row.before is None else cast(dict[str, Any], json.loads(row.before)),
-        after=None if row.after is None else cast(dict[str, Any], json.loads(row.after)),
     )
 
 

@@ -132,7 +132,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
         raw.execute("UPDATE schema_version SET version = 99")
     raw.close()
     before = (tmp_path / "state.db").read_bytes()
-    with pytest.raises(StateUnusable, match="schema 99, this release of Teal reads schema 1"):
+    with pytest.raises(StateUnusable, match="schema 99, this release of Teal reads schema 2"):
         store_at(tmp_path)
     assert (tmp_path / "state.db").read_bytes() == before
 
