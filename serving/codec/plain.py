@@ -13,8 +13,6 @@ import numpy as np
 from serving.codec.columns import Column
 from serving.engine.base import Array
 
-_SQUARES = float(np.finfo(np.float32).max) ** 2  # below this no addend, and so no number, is beyond float32
-
 
 def only_numbers(body: bytes, strings: int) -> bool:
     """Whether a parsed JSON body with `strings` known strings, keys included, has numbers for all its other values.
@@ -36,10 +34,11 @@ def read_rows(column: Column, value: Any) -> Array | None:
 
 def read_shaped(column: Column, value: Any, shape: Any) -> Array | None:
     """A flat list of numbers with a shape beside it → array, or None when the careful way has to look."""
-    if column.float_rows is None or type(shape) is not list or not set(map(type, shape)) <= {int}:
+    if column.float_rows is None or type(shape) is not list or tuple(shape[1:]) != column.float_rows:
         return None
-    if tuple(shape[1:]) != column.float_rows or not shape[0] > 0:
-        return None
+    for size in shape:
+        if type(size) is not int or size < 1:
+            return None
     array = _array(column, value)
     return array.reshape(shape) if array is not None and array.shape == (math.prod(shape),) else None
 
@@ -48,10 +47,12 @@ def _array(column: Column, value: Any) -> Array | None:
     if type(value) is not list:
         return None
     try:
-        array = np.array(value, np.float64)
+        array = np.array(value, column.dtype)
     except (ValueError, TypeError, OverflowError):  # ragged, null, object, or a whole number beyond any double
         return None
-    # The sum of squares is the cheapest way to see that no number is beyond the dtype. That it also stops at large
-    # but fine numbers only costs those the careful way.
-    flat = array.ravel()
-    return array.astype(column.dtype, copy=False) if np.dot(flat, flat) < _SQUARES else None
+    except RuntimeWarning:  # a number beyond the dtype, where warnings are errors
+        return None
+    # The sum of squares is the cheapest way to see that no number is beyond the dtype. That it also stops at large but
+    # fine numbers only costs those the careful way.
+    flat = array if array.ndim == 1 else array.ravel()
+    return array if flat.dot(flat) < math.inf else None

@@ -91,17 +91,17 @@ class V2Codec:
         """The quick way for a body that is one tensor of numbers and nothing else; None for the careful way."""
         if self._only is None or len(value) != 1 or len(body) > THRESHOLD:
             return None
-        match value:
-            case {"inputs": [{"name": name, "shape": shape, "datatype": datatype, "data": data} as entry]}:
-                # Strings: "inputs", the entry's four keys, and the values of two of them.
-                usual = len(entry) == 4 and name == self._only.spec.name and datatype == self._datatype
-                if (
-                    usual
-                    and only_numbers(body, strings=7)
-                    and (array := read_shaped(self._only, data, shape)) is not None
-                ):
-                    return {name: array}
-        return None
+        entries = value.get("inputs")
+        if type(entries) is not list or len(entries) != 1 or type(entry := entries[0]) is not dict or len(entry) != 4:
+            return None
+        name = entry.get("name")
+        if name != self._only.spec.name or entry.get("datatype") != self._datatype:
+            return None
+        # Strings: "inputs", the entry's four keys, and the values of two of them.
+        if not only_numbers(body, strings=7):
+            return None
+        array = read_shaped(self._only, entry.get("data"), entry.get("shape"))
+        return None if array is None else {name: array}
 
     def _read_inputs(self, entries: Any, blobs: Blobs | None) -> dict[str, Array]:
         if type(entries) is not list or not entries:

@@ -61,7 +61,11 @@ def _tensor(name: str, array: Array) -> bytes:
         datatype, data = "BYTES", dump(texts(name, array.reshape(-1), way_out=_ASK_BINARY))
     else:
         datatype = _datatype(array.dtype)
-        data, holds_null = dump_numbers(name, array.reshape(-1), way_out=_ASK_BINARY)
+        # One row is flat but for its outer brackets, and a view costs more than cutting them off.
+        one_row = array.ndim == 2 and array.shape[0] == 1
+        data, holds_null = dump_numbers(name, array if one_row else array.reshape(-1), way_out=_ASK_BINARY)
+        if one_row:
+            data = data[1:-1]
         if holds_null:
             bad = int(np.count_nonzero(~np.isfinite(array)))
             raise InvalidInput(

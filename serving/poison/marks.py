@@ -5,6 +5,7 @@ Two requests with one mark are confused at no greater price than a run apart.
 """
 
 import hashlib
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -16,14 +17,20 @@ _WHOLE_BYTES = 2048  # up to here all bytes of an array count for its mark, beyo
 
 def mark(signature: str, inputs: Tensors) -> int:
     """A name of at most 64 bits for these inputs of this signature."""
-    sum_, size = crc32(signature.encode()), 0
+    sum_, size = _crc_of(signature), 0
     for array in inputs.values():
-        size += array.nbytes
-        if array.nbytes > _WHOLE_BYTES or array.dtype.hasobject or not array.flags.c_contiguous:
+        length = array.nbytes
+        size += length
+        if length > _WHOLE_BYTES or array.dtype.hasobject or not array.flags.c_contiguous:
             sum_ = crc32(_sample(array), sum_)
         else:
             sum_ = crc32(array.data, sum_)
     return (size & 0xFFFFFFFF) << 32 | sum_
+
+
+@lru_cache(maxsize=64)
+def _crc_of(signature: str) -> int:
+    return crc32(signature.encode())
 
 
 def fingerprint(signature: str, inputs: Tensors) -> str:
