@@ -29,6 +29,9 @@ class Limits:
     queue_seconds: float = 10.0
     quarantine_seconds: float = 3600.0  # how long an input is refused that ended the process which computed it alone
     trials: int = 256  # suspects that wait to be tried alone; more than any one run holds
+    answers_kept: int = 16384  # answers that a worker remembers
+    answer_bytes: int = 4 * KIB  # of outputs; an answer of more is remembered without them
+    answers_bytes: int = 16 * MIB  # of outputs of all answers remembered, small ones left out
     connect_seconds: float = 0.25  # to a worker on the same machine
 
 

@@ -15,12 +15,16 @@ PATH_METRICS = "/metrics"  # Prometheus text; reachable on the worker's own sock
 # JSON: {"model","version","color","digest","plan","threads":{"count","reason"},"pid","state","reason","suspicion"}; the
 # last is empty while the model answers as its signature says.
 PATH_WORKER = "/worker"
-# What this worker answered lately, from a bounded memory. POST {"ids": [request id, …]} answers
-# {"answers": [Answered]} for those it knows; GET ?after=SEQ&share=N answers {"next": SEQ, "answers": [Answered]} of the
-# requests since SEQ whose crc32(id) is a multiple of N, so that two workers asked for the same share tell of the same
-# requests. Answered: {"id", "at" (wall seconds), "rows", "predicted": [one value per row: class index, score or text;
-# null for what is no number], "summarised": whether the outputs could be read that way}.
+# What this worker answered lately, from a bounded memory (contracts.limits), by the request's x-request-id; reachable
+# on the worker's own socket only, as the two above. POST {"ids": [request id, …]} answers {"answers": [Answered]} for
+# those it knows, at most ANSWERS_TOLD ids at a time. GET ?share=N&after=SECONDS answers {"next": SECONDS, "answers":
+# [Answered]} of the requests after that moment whose crc32(id) is a multiple of N, the oldest ANSWERS_TOLD of them, so
+# that two workers asked for the same share tell of the same requests; ask on from `next`. Without `after` it only says
+# what is next. SECONDS are of the worker's own monotonic clock. Answered: {"id", "at" (wall seconds of the answer),
+# "rows", "kind": "class", "score", "text" or null where the outputs cannot be read so or were too big to be kept,
+# "predicted": [one value per row: class index, score or text; null for what is no number; none without a kind]}.
 PATH_ANSWERS = "/worker/answers"
+ANSWERS_TOLD = 1000
 
 EXIT_DRAINED = 0
 EXIT_CRASHED = 1

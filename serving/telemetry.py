@@ -4,20 +4,31 @@ On the hot path there are only integers and lists; prometheus_client sees them w
 exists from the start with 0, so that a rate over the first failure is not lost.
 """
 
+import logging
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from contracts import metrics
-from contracts.metrics import BatchOutcome, Metric, Outcome
+from contracts.limits import MIB
+from contracts.metrics import PREDICTION_BIN_COUNT, BatchOutcome, Metric, Outcome
+from contracts.signature import Signature
+from serving.batching.tickets import Outputs
 from serving.state import Identity
+from serving.summary import bins, predicted
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LOOK_SECONDS = 0.01  # between one engine run whose predictions are counted and the next
+LOOK_BYTES = 4 * MIB  # of an output; to look at more would hold up the event loop
+
+_log = logging.getLogger(__name__)
 
 
 class Histogram:
@@ -66,6 +77,9 @@ class Telemetry:
         self.batch_rows = Histogram(metrics.BATCH_SIZE.buckets)
         self.batch_seconds = Histogram(metrics.BATCH_SECONDS.buckets)
         self.queue_wait = Histogram(metrics.QUEUE_WAIT.buckets)
+        self.prediction_bins = np.zeros(PREDICTION_BIN_COUNT, np.int64)
+        self.look_from = -math.inf
+        self._uncounted: set[str] = set()
         self.ready = False
         self.suspicion = ""  # why this version is not to be trusted; empty while it is
         self.load_seconds = 0.0
@@ -104,6 +118,29 @@ class Telemetry:
     def waited(self, seconds: float) -> None:
         self.queue_wait.observe(seconds)
 
+    def saw(self, signature: Signature, outputs: Outputs, now: float) -> None:
+        """Count what one run predicted, and look away for LOOK_SECONDS: time picks the runs, never what is in them. No
+        answer must be lost to the counting of it, whatever a model comes up with."""
+        self.look_from = now + LOOK_SECONDS
+        first = signature.outputs[0]
+        try:
+            seen = predicted(signature, outputs) if outputs[first.name].nbytes <= LOOK_BYTES else None
+            if seen is not None:
+                self.prediction_bins += bins(seen)
+        except Exception:
+            self.look_from = math.inf
+            _log.exception(
+                "predictions are not counted any more: the outputs of signature %s cannot be", signature.name
+            )
+        else:
+            if seen is None and signature.name not in self._uncounted:
+                self._uncounted.add(signature.name)
+                _log.info(
+                    "predictions of signature %s are not counted: output %s is %s %s, expected a class, a score or a "
+                    "text per row in at most %d bytes",
+                    signature.name, first.name, first.dtype, list(outputs[first.name].shape), LOOK_BYTES,
+                )  # fmt: skip
+
     def wrong(self, reason: str) -> None:
         """The model answered with what its signature rules out: it is not what was verified."""
         self.suspicion = reason
@@ -132,6 +169,7 @@ class _WorkerCollector(Collector):
         yield _gauge(metrics.QUEUE_ROWS, facts.labels, facts.waiting.queued_rows if facts.waiting else 0)
         yield _counter(metrics.PADDING_ROWS, facts.labels, {None: facts.padding})
         yield _counter(metrics.REJECTED, facts.labels, facts.rejected)
+        yield _counter(metrics.PREDICTION_BINS, facts.labels, dict(enumerate(facts.prediction_bins.tolist())))
         yield _gauge(metrics.WORKER_READY, facts.labels, float(facts.ready))
         yield _gauge(metrics.WORKER_INFO, (*facts.labels, facts.digest, facts.plan), 1)
         yield _gauge(metrics.WORKER_SUSPECT, facts.labels, float(bool(facts.suspicion)))

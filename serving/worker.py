@@ -28,6 +28,7 @@ from serving.http.dialects import Dialects
 from serving.http.pages import Pages
 from serving.http.pictures import Pictures, open_pictures
 from serving.listen import Listener
+from serving.memory import Memory
 from serving.poison.guard import Guard
 from serving.poison.journal import open_journal
 from serving.poison.records import Records
@@ -175,7 +176,8 @@ class Worker:
 
     def _serve(self, manifest: Manifest, batcher: MicroBatcher, pictures: Pictures | None) -> None:
         self._pages.manifest = manifest
-        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS, pictures), batcher)
+        memory = Memory(manifest.signatures, LIMITS, self._clock)
+        self._app.served = Served(Dialects(self._identity, manifest.signatures, LIMITS, pictures), batcher, memory)
         gc.collect()
         gc.freeze()  # what is loaded stays; the collector need not look at it again between requests
         self._telemetry.loaded(manifest.plan, _process_age(), batcher)

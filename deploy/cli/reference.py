@@ -38,6 +38,9 @@ LIMIT_WORDS: Mapping[str, str] = {
     "queue_seconds": "longest time a request waits for its turn; 503 with Retry-After beyond",
     "quarantine_seconds": "how long an input is refused that ended its model's process; 422 meanwhile",
     "trials": "most requests that wait to be computed in a process of their own; 503 with Retry-After beyond",
+    "answers_kept": "answers a worker remembers for feedback and `teal explain`; the oldest are forgotten",
+    "answer_bytes": "an answer with bigger outputs is remembered without what it said",
+    "answers_bytes": "outputs of more than 256 bytes that a worker remembers, all together; the oldest are forgotten",
     "connect_seconds": "longest time the gateway tries to reach a worker",
 }
 

@@ -123,6 +123,8 @@ class MicroBatcher:
         finally:
             guard.end()
         self._learn(signature, curve, rows, now() - started, ok=True)
+        if started >= self._facts.look_from:
+            self._facts.saw(signature, outputs, started)
         self._budgets[signature.name].earn(curve.seconds(rows))
         self._facts.waited(0.0)
         return outputs
@@ -318,6 +320,8 @@ class MicroBatcher:
             self._learn(
                 signature, curve, rows, self._clock.monotonic() - started if seconds is None else seconds, ok=ok
             )
+        if started >= self._facts.look_from:
+            self._facts.saw(signature, outputs, started)
         return outputs
 
     def _timed(self, signature: str, inputs: Outputs) -> tuple[Outputs, float]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from contracts.errors import Unavailable
+from contracts.signature import Signature
 from serving.batching.tickets import Outputs
 
 
@@ -16,6 +17,11 @@ class BatchFacts(Protocol):
 
     def waited(self, seconds: float) -> None:
         """A caller's rows got their turn after this long."""
+
+    look_from: float  # monotonic seconds from when the outputs of another run are wanted by `saw`
+
+    def saw(self, signature: Signature, outputs: Outputs, now: float) -> None:
+        """The outputs of one run, all rows of it, at a moment that is not before `look_from`."""
 
     def wrong(self, reason: str) -> None:
         """The model answered with something that its signature rules out."""

@@ -17,6 +17,7 @@ from contracts.metrics import Outcome
 from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_REQUEST_ID, HEADER_VERSION
 from serving.batching.batcher import MicroBatcher
 from serving.batching.tickets import Outputs
+from serving.http import recall
 from serving.http.answers import CHUNKED, CLOSE, JSON, Answer, Header, error_answer, error_body
 from serving.http.dialects import Dialects, V1Image
 from serving.http.errors import outcome_of, rejected_reason, status_of
@@ -25,6 +26,7 @@ from serving.http.pages import Pages
 from serving.http.reading import Reading
 from serving.http.routes import PREDICTIONS, Page, WrongVerb, hot_paths, resolve
 from serving.http.rpc import FRAME_BYTES, GRPC, OK, message_answer, refusal, speaks_grpc, unframed
+from serving.memory import Memory
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
 
@@ -38,10 +40,11 @@ _LEAVING = (Stage.DRAINING, Stage.BROKEN)
 
 @dataclass(frozen=True)
 class Served:
-    """A loaded, warm model: what predictions need."""
+    """A loaded, warm model: what predictions need, and where answers are remembered."""
 
     dialects: Dialects
     batcher: MicroBatcher
+    memory: Memory
 
 
 class App:
@@ -82,7 +85,7 @@ class App:
         if page is not None and scope["method"] == "POST":
             await self._predict(page, head, receive, send)
         else:
-            await self._other(scope["method"], scope["path"], head, receive, send)
+            await self._other(scope, head, receive, send)
 
     def predict_at_once(self, page: Page, head: Head, body: bytes, started: float) -> Answer | None:
         """A whole prediction without a wait, or None, and nothing counted, when it has to queue."""
@@ -108,7 +111,9 @@ class App:
             return self._refusal(head, error, started)
         except Exception as error:
             return self._surprise(head, error, started)
-        self._telemetry.answered_well(reading.rows, self.now() - started)
+        ended = self.now()
+        self._telemetry.answered_well(reading.rows, ended - started)
+        served.memory.keep(head.get(_REQUEST_ID), ended, reading.signature, reading.rows, outputs)
         return good
 
     def worth_a_try(self, started: float) -> bool:
@@ -134,7 +139,8 @@ class App:
             if reading.timeout is not None:
                 allowed = min(allowed, reading.timeout)
             call = _Call(started + allowed, receive, was_tried_before(head))
-            answer = reading.answer(await self._compute(served.batcher, reading, call))
+            outputs = await self._compute(served.batcher, reading, call)
+            answer = reading.answer(outputs)
             while isinstance(answer, Reading):
                 answer = answer.answer(await self._compute(served.batcher, answer, call))
         except ClientGone:
@@ -145,7 +151,9 @@ class App:
         except Exception as error:
             answer = self._surprise(head, error, started)
         else:
-            self._telemetry.answered(Outcome.OK, self._clock.monotonic() - started)
+            ended = self._clock.monotonic()
+            self._telemetry.answered(Outcome.OK, ended - started)
+            served.memory.keep_cut(head.get(_REQUEST_ID), ended, reading.signature, reading.rows, outputs)
         await self._send(send, head, answer)
 
     async def _compute(self, batcher: MicroBatcher, reading: Reading, call: "_Call") -> Outputs:
@@ -179,8 +187,9 @@ class App:
         self._telemetry.answered(outcome_of(status_of(error)), self._clock.monotonic() - started)
         return refusal(error) if speaks_grpc(head) else error_answer(error)
 
-    async def _other(self, method: str, path: str, head: Head, receive: Receive, send: Send) -> None:
+    async def _other(self, scope: dict[str, Any], head: Head, receive: Receive, send: Send) -> None:
         """Everything that is not on a hot path: other spellings of predictions, and the pages about the model."""
+        method, path = scope["method"], scope["path"]
         rpc = method == "POST" and speaks_grpc(head)
         try:
             page = resolve(method, path, self._identity.model, self._identity.version, rpc=rpc)
@@ -189,6 +198,8 @@ class App:
                 return
             if rpc:
                 answer = await self._rpc_page(page, head, receive)
+            elif page is Page.ANSWERS:
+                answer = await self._recall(method, scope["query_string"], head, receive)
             else:
                 answer = self._pages.render(page)
         except ClientGone:
@@ -204,6 +215,15 @@ class App:
         limits = self._limits
         body = await read_body(receive, head, limits.json_body + FRAME_BYTES, seconds_allowed(head, limits))
         return message_answer(self._pages.render_rpc(page, unframed(body, limits.json_body)))
+
+    async def _recall(self, method: str, query: bytes, head: Head, receive: Receive) -> Answer:
+        """What was answered lately: to these ids, or since some moment."""
+        memory = self._ready().memory
+        if method == "GET":
+            return recall.answers_since(memory, query)
+        limits = self._limits
+        body = await read_body(receive, head, limits.json_body, seconds_allowed(head, limits))
+        return recall.answers_to(memory, body)
 
     def _ready(self) -> Served:
         if self.served is None or self._state.stage is Stage.BROKEN:

@@ -13,6 +13,7 @@ from typing import Any
 from contracts.errors import DeadlineExceeded, InvalidInput, TooLarge, UnsupportedMedia
 from contracts.limits import Limits
 from contracts.names import HEADER_ATTEMPT, HEADER_REQUEST_ID, HEADER_TIMEOUT_MS
+from serving.memory import LONGEST_ID
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Head = Mapping[bytes, bytes]
@@ -26,7 +27,6 @@ _MILLISECONDS = (HEADER_TIMEOUT_MS.encode(), b"x-envoy-expected-rq-timeout-ms")
 _GRPC_TIMEOUT = b"grpc-timeout"
 _DURATION = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_LONGEST_ID = 128
 _QUALITY = re.compile(rb"[01](\.\d{0,3})?")
 _WINDOWS = {b"gzip": 31, b"deflate": 15}  # zlib's word for the wrapping of either; HTTP's deflate is zlib's format
 _unique = itertools.count()
@@ -40,7 +40,7 @@ class ClientGone(Exception):
 def request_id(head: Head) -> bytes:
     """The caller's request id, or one of ours when there is none or it is unreasonably long."""
     given = head.get(_REQUEST_ID)
-    if given and len(given) <= _LONGEST_ID:
+    if given and len(given) <= LONGEST_ID:
         return given
     return f"{_prefix}-{next(_unique):x}".encode()
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from contracts.errors import InvalidInput, NotFound
 from contracts.names import MAX_VERSION
-from contracts.worker import PATH_LIVE, PATH_METRICS, PATH_READY, PATH_WORKER
+from contracts.worker import PATH_ANSWERS, PATH_LIVE, PATH_METRICS, PATH_READY, PATH_WORKER
 from serving.codec.columns import quoted
 
 
@@ -28,6 +28,7 @@ class Page(Enum):
     READY = auto()
     METRICS = auto()
     WORKER = auto()
+    ANSWERS = auto()
 
 
 PREDICTIONS = frozenset({Page.V1_PREDICT, Page.V1_CLASSIFY, Page.V1_REGRESS, Page.V1_MULTI, Page.V2_INFER})
@@ -54,6 +55,7 @@ _FIXED = {
     PATH_READY: Page.READY,
     PATH_METRICS: Page.METRICS,
     PATH_WORKER: Page.WORKER,
+    PATH_ANSWERS: Page.ANSWERS,
 }
 
 
@@ -80,6 +82,8 @@ def resolve(method: str, path: str, model: str, version: int, *, rpc: bool = Fal
         verb = "POST" if page is Page.V2_INFER else "GET"
     if page is None:
         raise NotFound("there is nothing at this path; predictions are under /v1/models and /v2/models")
+    if page is Page.ANSWERS and method == "POST" and not rpc:
+        return page
     if method != verb and not rpc:
         raise WrongVerb(verb)
     return page

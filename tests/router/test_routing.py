@@ -92,6 +92,8 @@ PATHS = (
     ("GET", "/v2/models/digits/nope", 404, "malformed"),
     ("GET", "/metrics", 404, "nothing is served here"),
     ("GET", "/worker", 404, "nothing is served here"),
+    ("GET", "/worker/answers", 404, "nothing is served here"),
+    ("POST", "/worker/answers", 404, "nothing is served here"),
     ("GET", "/v1x", 404, "nothing is served here"),
     ("GET", "/", 404, "nothing is served here"),
 )
@@ -120,7 +122,7 @@ def test_every_path_reaches_whom_it_names_and_every_error_is_json_with_a_sentenc
                 assert answer.headers["server"] == "teal"
             assert wrong == []
             reached = {path for w in g.workers for _, path, _ in w.seen}
-            assert not reached & {"/metrics", "/worker", "/"}
+            assert not reached & {"/metrics", "/worker", "/worker/answers", "/"}
 
     asyncio.run(story())
 

@@ -1,6 +1,7 @@
 """A batcher on a test bench: a clock that only the test moves, an engine thread that runs only when told."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,12 +33,17 @@ class Facts:
     runs: list[tuple[int, int, bool]] = field(default_factory=list)  # rows, padding, ok
     waits: list[float] = field(default_factory=list)
     wrongs: list[str] = field(default_factory=list)
+    look_from: float = -math.inf
+    seen: list[Outputs] = field(default_factory=list)
 
     def ran(self, rows: int, padding: int, seconds: float, ok: bool) -> None:
         self.runs.append((rows, padding, ok))
 
     def waited(self, seconds: float) -> None:
         self.waits.append(seconds)
+
+    def saw(self, signature: Signature, outputs: Outputs, now: float) -> None:
+        self.seen.append(outputs)
 
     def wrong(self, reason: str) -> None:
         self.wrongs.append(reason)

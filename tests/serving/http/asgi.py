@@ -20,6 +20,7 @@ from serving.http.app import App, Served
 from serving.http.dialects import Dialects
 from serving.http.pages import Pages
 from serving.http.pictures import open_pictures
+from serving.memory import Memory
 from serving.state import Identity, Stage, State
 from serving.telemetry import Telemetry
 from tests.serving.engines import HALF_PLUS_TWO, half_plus_two
@@ -68,7 +69,8 @@ class Client:
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": method, "path": path, "headers": head}
+        path, _, query = path.partition("?")
+        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": head}
         await self.app(scope, receive, send)
         if not sent:
             return None
@@ -123,7 +125,8 @@ async def serving(
     if loaded:
         pages.manifest = replace(manifest(signatures), preprocessing=preprocessing)
         pictures = open_pictures(pages.manifest, limits)
-        app.served = Served(Dialects(IDENTITY, signatures, limits, pictures), batcher)
+        memory = Memory(signatures, limits, clock)
+        app.served = Served(Dialects(IDENTITY, signatures, limits, pictures), batcher, memory)
         state.move(Stage.READY, "serving")
     try:
         yield Client(app, state, telemetry)
