@@ -37,7 +37,7 @@ from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.scrape import ScrapedCounters, WorkerScrape
 from deploy.settings import Settings, from_environment
-from deploy.store.at_home import open_store
+from deploy.store.at_home import name_of, open_store
 from deploy.store.records import Version
 from deploy.store.store import Store
 from deploy.telemetry import Telemetry
@@ -83,7 +83,12 @@ class _Plane:
     async def run(self, listener: socket.socket) -> None:
         """Come up, serve until told to stop, and leave."""
         stop = _stop_signals()
-        store = open_store(self._home, self._settings.state_url)
+        store = open_store(
+            self._home,
+            self._settings.state_url,
+            owner=name_of(self._home),
+            kept_rollouts=self._settings.kept_rollouts,
+        )
         try:
             await asyncio.to_thread(store.check)
             self._check_port(store)

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 
 from contracts.errors import InvalidInput
 
+MAX_KEPT_ROLLOUTS = 1000
+
 
 @dataclass(frozen=True)
 class Settings:
     """TEAL_HOST          address that predictions are served on
     TEAL_STATE_URL     database instead of HOME/state.db, such as postgresql://…
     TEAL_ADMIN_HOSTS   host names accepted by the operating port besides loopback ones, separated by commas
+    TEAL_KEPT_ROLLOUTS  of each model, how many of its latest rollouts can be replayed; their observations are kept
     """
 
     host: str = "0.0.0.0"  # noqa: S104 - callers of predictions live on other machines; the operating port is loopback
     state_url: str | None = None
     admin_hosts: tuple[str, ...] = ()
+    kept_rollouts: int = 10
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -24,8 +28,12 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     for host in hosts:
         if "/" in host or "*" in host:
             raise InvalidInput(f"TEAL_ADMIN_HOSTS: expected host names such as teal.example, got {host!r}")
+    kept = environment.get("TEAL_KEPT_ROLLOUTS") or str(Settings.kept_rollouts)
+    if not kept.isdecimal() or not 1 <= int(kept) <= MAX_KEPT_ROLLOUTS:
+        raise InvalidInput(f"TEAL_KEPT_ROLLOUTS: expected 1 to {MAX_KEPT_ROLLOUTS}, got {kept!r}")
     return Settings(
         host=environment.get("TEAL_HOST") or Settings.host,
         state_url=environment.get("TEAL_STATE_URL") or None,
         admin_hosts=hosts,
+        kept_rollouts=int(kept),
     )

@@ -21,8 +21,9 @@ from deploy.store.schema import deployments, observations, stretches
 CHECKPOINT_EVERY = 1000
 """Observations without an event after which one is written all the same: a rollout that stands still for a week must
 neither fill the disk nor have to be replayed from its beginning."""
-KEPT_STRETCHES = 100
-"""Stretches between two events whose observations are kept, of one model, however long its rollouts take."""
+STRETCHES_PER_ROLLOUT = 20
+"""Stretches between two events that are kept for each of the rollouts that are, whichever of them they belong to: one
+that takes for ever takes the room of others."""
 _PRUNED_AT_ONCE = 2  # stretches per event: each event ends one, so this keeps up, and no tick pays for many
 
 
@@ -167,10 +168,11 @@ class Changes:
         kept = [(row.since, row.rollout) for row in self._connection.execute(query.order_by(stretches.c.since))]
         rollouts = sorted({rollout for _, rollout in kept if rollout is not None})
         oldest = rollouts[-self._kept_rollouts] if len(rollouts) > self._kept_rollouts else 0
+        most = self._kept_rollouts * STRETCHES_PER_ROLLOUT
         surplus = [
             since
             for place, (since, rollout) in enumerate(kept)
-            if (rollout is not None and rollout < oldest) or place < len(kept) - KEPT_STRETCHES
+            if (rollout is not None and rollout < oldest) or place < len(kept) - most
         ][:_PRUNED_AT_ONCE]
         if surplus:
             self._connection.execute(delete(observations).where(observations.c.since.in_(surplus)))
