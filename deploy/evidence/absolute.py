@@ -48,8 +48,9 @@ class Absolute:
         return log_mix(self.safe, _BELIEF)
 
 
-def update(so_far: Absolute, arm: Arm) -> Absolute:
-    power = 1.0 / max(1.0, so_far.dispersion)
+def update(so_far: Absolute, arm: Arm, clump: float = 1.0) -> Absolute:
+    """Take in one version's part of a block; `clump` is as for relative.update."""
+    power = 1.0 / max(1.0, so_far.dispersion, clump)
     good, rate = arm.units - arm.bad, so_far.objective
     harm = tuple(
         e + power * (arm.bad * math.log(factor) + good * (math.log1p(-factor * rate) - math.log1p(-rate)))

@@ -3,6 +3,10 @@
 Per block an e-variable for "both versions share one distribution here", whatever it is and however it drifts from
 block to block. Source: Turner, Ly and Grünwald, Generic E-variables for exact sequential k-sample tests, JSPI 2024,
 arXiv 2106.02693.
+
+Rows of one caller resemble each other. How much more the live version's answers vary from block to block than
+independent ones would is measured on the way and tempers the evidence: a power of an e-variable that was chosen before
+its block is one, too.
 """
 
 import math
@@ -12,56 +16,99 @@ from dataclasses import dataclass
 from contracts.errors import Internal
 from deploy.evidence.logs import NONE
 
+_REGULAR = 4.0  # degrees of freedom that are pretended to have varied as independent answers do
+
 
 @dataclass(frozen=True)
 class Categories:
-    """Evidence so far and the counts it was learned from. Both tuples have one entry per bin."""
+    """Evidence so far and the counts it was learned from. The tuples have one entry per bin.
+
+    recent              the live version's latest block
+    spread, freedom     chi-squared between its blocks, and what independent answers make it on average
+    """
 
     live: tuple[int, ...]
     candidate: tuple[int, ...]
     log_differ: float = NONE
+    recent: tuple[int, ...] = ()
+    spread: float = 0.0
+    freedom: int = 0
 
     @classmethod
     def of(cls, bins: int) -> "Categories":
         return cls((0,) * bins, (0,) * bins)
 
     @property
+    def dispersion(self) -> float:
+        """How many answers come as one; 1 when they are independent."""
+        return max(1.0, (self.spread + _REGULAR) / (self.freedom + _REGULAR))
+
+    @property
     def divergence(self) -> float:
         """Jensen-Shannon divergence of what was counted so far, in bits: 0 for equal shares, 1 for disjoint bins. With
-        enough traffic any difference becomes evident; this says whether it is worth anybody's attention."""
+        enough traffic any difference becomes evident; this says whether it is worth anybody's attention. What chance
+        alone makes of equal shares is taken off."""
         n_live, n_candidate = sum(self.live), sum(self.candidate)
         if not n_live or not n_candidate:
             return 0.0
         p, q = [x / n_live for x in self.live], [x / n_candidate for x in self.candidate]
         middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
-        return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+        found = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+        used = sum(m > 0 for m in middle)
+        chance = self.dispersion * (used - 1) * (1 / n_live + 1 / n_candidate) / (8 * math.log(2))
+        return max(0.0, found - chance)
 
 
 def update(so_far: Categories, live: Sequence[int], candidate: Sequence[int]) -> Categories:
     """Take in one block of counts per bin. What is expected of it was learned from the blocks before, so the first
-    one only teaches. Raises Internal for another number of bins."""
+    two only teach. Raises Internal for another number of bins."""
     bins = len(so_far.live)
     if len(live) != bins or len(candidate) != bins:
         raise Internal(f"evidence: {bins} bins before, {len(live)} and {len(candidate)} now")
     n_live, n_candidate = sum(live), sum(candidate)
     log_differ = so_far.log_differ
-    if n_live and n_candidate:
-        expect_live, expect_candidate = _expected(so_far.live), _expected(so_far.candidate)
-        total = n_live + n_candidate
-        for b, c, p, q in zip(live, candidate, expect_live, expect_candidate, strict=True):
-            shared = (n_live * p + n_candidate * q) / total
-            log_differ += b * math.log(p / shared) + c * math.log(q / shared)
+    if n_live and n_candidate and sum(so_far.live) > sum(so_far.recent):
+        log_differ += _log_ratio(so_far, live, candidate) / so_far.dispersion
+    spread, freedom = _varied(so_far.recent, live) if n_live and so_far.recent else (0.0, 0)
     return Categories(
         tuple(a + b for a, b in zip(so_far.live, live, strict=True)),
         tuple(a + b for a, b in zip(so_far.candidate, candidate, strict=True)),
         log_differ,
+        tuple(live) if n_live else so_far.recent,
+        so_far.spread + spread,
+        so_far.freedom + freedom,
     )
 
 
-def _expected(counts: Sequence[int]) -> list[float]:
-    """Share of each bin as learned so far; one of each is added, so that nothing is impossible."""
-    total = sum(counts) + len(counts)
-    return [(count + 1) / total for count in counts]
+def _log_ratio(so_far: Categories, live: Sequence[int], candidate: Sequence[int]) -> float:
+    """log of how much better two distributions, as learned so far, explain a block than one that both share."""
+    share = sum(live) / (sum(live) + sum(candidate))
+    used = [a + b > 0 for a, b in zip(so_far.live, so_far.candidate, strict=True)]
+    expect_live, expect_candidate = _expected(so_far.live, used), _expected(so_far.candidate, used)
+    result = 0.0
+    for b, c, p, q in zip(live, candidate, expect_live, expect_candidate, strict=True):
+        if b or c:
+            shared = share * p + (1 - share) * q
+            result += b * math.log(p / shared) + c * math.log(q / shared)
+    return result
+
+
+def _expected(counts: Sequence[int], used: Sequence[bool]) -> list[float]:
+    """Share of each bin as learned so far. One is added to each bin that either version ever used, and one to all the
+    others together, so that nothing is impossible and a model of two classes is not thought to have fifty."""
+    ever = sum(used)
+    others = len(counts) - ever
+    total = sum(counts) + ever + (others > 0)
+    return [(count + 1) / total if seen else 1 / (total * others) for count, seen in zip(counts, used, strict=True)]
+
+
+def _varied(before: Sequence[int], now: Sequence[int]) -> tuple[float, int]:
+    """Chi-squared between two blocks, and its mean if answers were dealt to them one by one."""
+    m, n = sum(before), sum(now)
+    up, down = math.sqrt(n / m), math.sqrt(m / n)
+    squares = sum((a * up - b * down) ** 2 / (a + b) for a, b in zip(before, now, strict=True) if a or b)
+    used = sum(1 for a, b in zip(before, now, strict=True) if a or b)
+    return squares * (m + n - 1) / (m + n), used - 1
 
 
 def _relative_entropy(p: Sequence[float], q: Sequence[float]) -> float:

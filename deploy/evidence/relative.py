@@ -17,7 +17,6 @@ HARM = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Relative risks that count as harm, each as likely as the others before anything is seen."""
 SAFE = (0.5, 0.75, 1.0)
 """Relative risks of a candidate that is no worse."""
-_SMALLEST, _BIGGEST, _STEPS = 0.05, 20.0, 61  # the grid on which an interval is searched
 _NEGLIGIBLE = 1e-18
 _RARE = 0.1  # share of bad units in the smaller arm up to which failures are rare events
 
@@ -47,9 +46,10 @@ class Relative:
         return log_mean(self.safe)
 
 
-def update(so_far: Relative, block: Block) -> Relative:
-    """Take in one block. A block without failures, or with one arm empty, says nothing."""
-    power = 1.0 / max(1.0, so_far.dispersion)
+def update(so_far: Relative, block: Block, clump: float = 1.0) -> Relative:
+    """Take in one block. A block without failures, or with one arm empty, says nothing. `clump` is how many units of
+    this block share one fate, where that is more than `dispersion` says; it is known without looking at who failed."""
+    power = 1.0 / max(1.0, so_far.dispersion, clump)
     if block.live.bad + block.candidate.bad == 0 or not block.live.units or not block.candidate.units:
         return so_far
     harm = tuple(e + power * log_ratio(theta, 1.0, block) for e, theta in zip(so_far.harm, HARM, strict=True))
@@ -117,34 +117,3 @@ def _log_ways(live: int, candidate: int, bad: int, k: int) -> float:
 
 def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
-@dataclass(frozen=True)
-class RiskInterval:
-    """Relative risks that are not refuted, at every moment at once. For people to look at; nothing decides by it.
-
-    Per candidate risk θ0 on a grid of ratios: the log-evidence of each of HARM and its mirror images against it."""
-
-    against: tuple[tuple[float, ...], ...] = ()
-
-    def update(self, block: Block) -> "RiskInterval":
-        if block.live.bad + block.candidate.bad == 0:
-            return self
-        before = self.against or ((NONE,) * len(_TWO_SIDED),) * len(_GRID)
-        return RiskInterval(
-            tuple(
-                tuple(e + log_ratio(theta0 * factor, theta0, block) for e, factor in zip(row, _TWO_SIDED, strict=True))
-                for row, theta0 in zip(before, _GRID, strict=True)
-            )
-        )
-
-    def bounds(self, alpha: float) -> tuple[float, float] | None:
-        """(lowest, highest) relative risk compatible with what was seen; None while nothing is ruled out."""
-        kept = [theta for theta, row in zip(_GRID, self.against, strict=False) if log_mean(row) < -math.log(alpha)]
-        if not self.against or not kept or (kept[0] == _GRID[0] and kept[-1] == _GRID[-1]):
-            return None
-        return kept[0], kept[-1]
-
-
-_GRID = tuple(_SMALLEST * (_BIGGEST / _SMALLEST) ** (i / (_STEPS - 1)) for i in range(_STEPS))
-_TWO_SIDED = tuple(1 / theta for theta in reversed(HARM)) + HARM

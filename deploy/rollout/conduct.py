@@ -43,7 +43,7 @@ def _turn(d: Deployment, judgement: Judgement, now: float) -> Decision:
     candidate, trial, said = candidate_of(d), trial_of(d), d.reason
     match judgement.turn:
         case Turn.ADVANCE:
-            return _at(d, trial.begun(Stage.CANARY, trial.step + 1), now, "advance", said)
+            return _at(d, trial.advanced(), now, "advance", said)
         case Turn.CUTOVER:
             return _at(d, trial.begun(Stage.BAKING, trial.step), now, "cutover", said)
         case Turn.GO_ON:
@@ -51,7 +51,7 @@ def _turn(d: Deployment, judgement: Judgement, now: float) -> Decision:
         case Turn.PROMOTE:
             return promoted(d, now, "promote", said, "", undo_seconds=trial.plan.undo_window)
         case Turn.ROLLBACK:
-            return given_up(d, now, "rollback", said)
+            return given_up(d, now, "rollback", said, by_itself=True)
         case _:
             return move(d, now, str(judgement.state), said, candidate.version, state=judgement.state)
 
@@ -68,9 +68,21 @@ def pause(d: Deployment, order: Order, now: float) -> Decision:
 
 
 def resume(d: Deployment, order: Order, now: float) -> Decision:
+    """On from a pause. With override also from what holds it up and may be meant: versions that differ without one
+    being worse, or traffic that is divided by few callers' keys."""
+    trial, version = trial_of(d), candidate_of(d).version
     check_revision(d, order)
-    trial = trial_of(d)
-    reason = f"version {candidate_of(d).version} goes on at {percent(trial.weight)}"
+    accepted = ""
+    if _override(order) and (differing := trial.differing) is not None:
+        watched = differing.guardrail.watched
+        trial, accepted = replace(trial, accepted=(*trial.accepted, watched)), f", {watched} that differ accepted"
+    elif _override(order) and d.state is State.HOLD and trial.wrongly_split:
+        trial, accepted = replace(trial, uneven=True), ", uneven traffic accepted"
+    elif d.state is not State.PAUSED:
+        raise Conflict(f"model {d.model}: candidate {version} is not paused: {d.reason}; abort ends its rollout")
+    if d.weight != trial.weight:
+        trial = trial.reweighed()
+    reason = f"version {version} goes on at {percent(trial.weight)}{accepted}"
     return _at(d, trial, now, "resume", with_reason(reason, order))
 
 
@@ -89,11 +101,10 @@ def skip(d: Deployment, order: Order, now: float) -> Decision:
     check_revision(d, order)
     trial = trial_of(d)
     _check_harmless(d, trial, order, "skip a step")
-    step = 0 if trial.stage is Stage.SHADOW else trial.step + 1
-    if trial.stage is Stage.BAKING or step >= len(trial.plan.steps):
+    if trial.following is None:
         raise Conflict(f"model {d.model}: there is no step after {percent(d.weight)}; promote it instead")
     check_able(d, candidate_of(d), order.seen.candidate, order.seen.live, "skip a step")
-    following = trial.begun(Stage.CANARY, step)
+    following = trial.advanced()
     reason = f"version {candidate_of(d).version} skips to {percent(following.weight)}"
     return _at(d, following, now, "skip", with_reason(reason, order))
 
@@ -103,10 +114,15 @@ def promote_now(d: Deployment, order: Order, now: float) -> Decision:
     trial, candidate = trial_of(d), candidate_of(d)
     if (harmed := trial.harmed) is not None:
         raise Conflict(
-            f"model {d.model}: {harmed.guardrail.watched} of version {candidate.version} are shown to be worse, so it "
-            "is not promoted, with override or without; abort gives it up"
+            f"model {d.model}: {harmed.sentence(trial.counted, shown=True)}; version {candidate.version} is not "
+            "promoted against harm, with override or without; abort gives it up"
         )
     missing = [finding.guardrail.watched.value for finding in trial.unproven()]
+    if trial.differing is not None and not _override(order):
+        raise Conflict(
+            f"model {d.model}: {trial.differing.sentence(trial.counted, shown=True)}; promote version "
+            f"{candidate.version} all the same with --override, or abort it"
+        )
     if missing and trial.stage is not Stage.BAKING and not _override(order):
         raise Conflict(
             f"model {d.model}: version {candidate.version} is not yet shown to be no worse ({', '.join(missing)}); "
@@ -135,7 +151,9 @@ def weigh_by_hand(d: Deployment, order: Order, now: float) -> Decision:
                 "promote it instead"
             )
     reason = f"version {candidate_of(d).version} takes {percent(units)} by hand and is paused"
-    return move(d, now, "weight", with_reason(reason, order), candidate_of(d).version, state=State.PAUSED, weight=units)
+    version, trial = candidate_of(d).version, trial.reweighed()
+    said = with_reason(reason, order)
+    return move(d, now, "weight", said, version, state=State.PAUSED, weight=units, trial=trial)
 
 
 def trial_of(d: Deployment) -> Trial:
@@ -145,11 +163,12 @@ def trial_of(d: Deployment) -> Trial:
 
 
 def _check_harmless(d: Deployment, trial: Trial, order: Order, what: str) -> None:
-    finding = trial.harmed or (None if _override(order) else trial.suspected)
+    finding = trial.harmed or (None if _override(order) else trial.suspected or trial.differing)
     if finding is not None:
+        shown = finding is not trial.suspected
         raise Conflict(
-            f"model {d.model}: {finding.guardrail.watched} of version {candidate_of(d).version} look worse; "
-            f"wait until that is over, abort it, or {what} all the same with --override"
+            f"model {d.model}: {finding.sentence(trial.counted, shown=shown)}; wait until that is over, abort version "
+            f"{candidate_of(d).version}, or {what} all the same with --override"
         )
 
 

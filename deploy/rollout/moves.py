@@ -15,6 +15,7 @@ from deploy.rollout.events import Deploy, Drain, Health, Order, Weight
 from deploy.rollout.plan import DEFAULTS, Plan, Strategy
 from deploy.rollout.trial import Stage, Trial
 
+_REMEMBERED = 32  # versions that were rolled back by evidence
 UNDO_SECONDS = 24 * 3600.0  # how long the version before a promotion stays warm
 
 
@@ -209,6 +210,7 @@ def promoted(
         trial=None,
         weight=0,
         undo_until=now + undo_seconds,
+        rolled_back=tuple(digest for digest in d.rolled_back if digest != candidate.digest),
     )
 
 
@@ -222,10 +224,14 @@ def abort(d: Deployment, order: Order, now: float) -> Decision:
     return given_up(d, now, verb, with_reason(reason, order))
 
 
-def given_up(d: Deployment, now: float, action: str, reason: str) -> Decision:
-    """The live version has all traffic again."""
-    version = candidate_of(d).version
-    return move(d, now, action, reason, version, state=State.ROLLED_BACK, candidate=None, trial=None, weight=0)
+def given_up(d: Deployment, now: float, action: str, reason: str, *, by_itself: bool = False) -> Decision:
+    """The live version has all traffic again. What a rollout gave up by itself is remembered: nobody should have it
+    try again and again by mistake."""
+    candidate = candidate_of(d)
+    others = tuple(digest for digest in d.rolled_back if digest != candidate.digest)
+    remembered = (*others, candidate.digest)[-_REMEMBERED:] if by_itself else d.rolled_back
+    to: dict[str, Any] = {"candidate": None, "trial": None, "weight": 0, "rolled_back": remembered}
+    return move(d, now, action, reason, candidate.version, state=State.ROLLED_BACK, **to)
 
 
 def undo(d: Deployment, order: Order, now: float) -> Decision:

@@ -186,7 +186,7 @@ TABLE: Mapping[State, Mapping[Verb, Rule]] = {
         Verb.EXTEND: _by(extend, _BY_HAND),
     },
     State.SHADOW: _ON_TRIAL | {Verb.WEIGHT: _MIRRORED},
-    State.HOLD: _ON_TRIAL,
+    State.HOLD: _ON_TRIAL | {Verb.RESUME: resume},
     State.BLIND: _ON_TRIAL,
     State.PAUSED: _ON_TRIAL | {Verb.PAUSE: already, Verb.RESUME: resume},
     State.INCONCLUSIVE: _ON_TRIAL | {Verb.PAUSE: _OVERDUE, Verb.SKIP: _OVERDUE},

@@ -7,37 +7,35 @@ import math
 from dataclasses import dataclass
 
 from deploy.evidence.blocks import Arm
+from deploy.evidence.interval import Risk, risk
 from deploy.rollout.deployment import Deployment
 from deploy.rollout.finding import Finding
-from deploy.rollout.plan import Watched
+from deploy.rollout.forecast import Live, forecast
+from deploy.rollout.plan import OnHarm, Strategy, Watched
 from deploy.rollout.trial import Stage, Trial
 
-
-@dataclass(frozen=True)
-class Risk:
-    """How many times as often the candidate's units are bad, between 0.05 and 20: what is beyond is shown as these.
-    `lower` and `upper` hold at every moment at once, with the certainty that the guardrail's share of alpha leaves."""
-
-    lower: float
-    estimate: float
-    upper: float
+_TEN = math.log(10)
 
 
 @dataclass(frozen=True)
 class ShownGuardrail:
     """One guardrail's evidence, as powers of ten: 2.0 says that one is a hundred times likelier than the other.
 
+    on_harm                 what the plan does about harm, or about a difference
     harm, harm_threshold    evidence that the candidate is worse (for predictions and mirrored answers: differs), and
                             where the plan acts on it
     safe, safe_threshold    evidence that it is no worse by the margin, and where that is enough; `safe` is None where
                             the guardrail has no such thing, and `required` says whether promotion waits for it
-    risk                    None where nothing was bad yet, or where badness is no share of units
+    risk                    how many times as often the candidate's units are bad, with bounds that hold at every
+                            moment at once as surely as the guardrail's share of alpha says; beyond 0.05 and 20 shown as
+                            these. None where nothing was bad yet, or where badness is no share of units
     live, candidate         units compared so far and how many of them were bad; of latency, beyond the bound that tells
                             most; of predictions, all and those that are no number
     said                    the same in counts, as a sentence
     """
 
     watched: Watched
+    on_harm: OnHarm
     harm: float
     harm_threshold: float
     safe: float | None
@@ -83,34 +81,56 @@ def shown(deployment: Deployment) -> Shown | None:
     trial = deployment.trial
     if trial is None:
         return None
-    baking = trial.stage is Stage.BAKING
     return Shown(
         step=trial.step + 1,
         steps=len(trial.plan.steps),
         stage=trial.stage,
         weight=trial.weight,
         dwelt=trial.dwelt,
-        dwell=trial.plan.bake if baking else trial.here.dwell,
+        dwell=trial.dwell,
         units=trial.units,
-        units_needed=0 if baking else trial.here.units,
+        units_needed=trial.units_needed,
         age=trial.age,
         deadline=trial.plan.deadline,
         unseen=trial.unseen,
         guardrails=tuple(_guardrail(trial, finding) for finding in trial.findings),
-        eta=None,
+        eta=_eta(trial),
     )
 
 
 def _guardrail(trial: Trial, finding: Finding) -> ShownGuardrail:
+    guardrail, safe = finding.guardrail, finding.log_safe
+    block = finding.evidence.block(trial.counted)
     return ShownGuardrail(
-        watched=finding.guardrail.watched,
-        harm=finding.log_harm / math.log(10),
-        harm_threshold=trial.needed(finding) / math.log(10),
-        safe=finding.log_safe / math.log(10),
+        watched=guardrail.watched,
+        on_harm=trial.plan.on_harm_of(guardrail),
+        harm=finding.log_harm / _TEN,
+        harm_threshold=trial.needed(finding) / _TEN,
+        safe=None if safe is None else safe / _TEN,
         safe_threshold=math.log10(1 / trial.plan.beta),
-        required=finding.guardrail.required,
-        risk=None,
-        live=Arm(0, 0),
-        candidate=Arm(0, 0),
+        required=guardrail.required and safe is not None,
+        risk=risk(finding.evidence.strata, trial.plan.alpha_of(guardrail)),
+        live=block.live,
+        candidate=block.candidate,
         said=finding.said(trial.counted),
     )
+
+
+def _eta(trial: Trial) -> float | None:
+    """Forecast from what was counted so far; never less than what is left of the plan."""
+    plan, total = trial.plan, trial.counted.errors
+    requests = total.live.units + (0 if trial.stage is Stage.SHADOW else total.candidate.units)
+    if not trial.age or not requests:
+        return None
+    left, spent = _left(trial), plan.shortest - _left(trial)
+    expected = forecast(plan, Live(requests / trial.age, total.live.bad / max(1, total.live.units))).promote - spent
+    return max(left, expected) if math.isfinite(expected) else None
+
+
+def _left(trial: Trial) -> float:
+    """Seconds to promotion when nothing holds it up."""
+    here = max(0.0, trial.dwell - trial.dwelt)
+    if trial.stage is Stage.BAKING or trial.plan.strategy is Strategy.SHADOW:
+        return here
+    after = 0 if trial.stage is Stage.SHADOW else trial.step + 1
+    return here + sum(step.dwell for step in trial.plan.steps[after:]) + trial.plan.bake

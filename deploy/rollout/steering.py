@@ -1,7 +1,8 @@
 """One tick of a rollout by evidence: what was seen goes in, and what follows from it comes out. Pure.
 
 The order is the policy. Harm first, from every state and whoever has paused it; then a candidate that cannot answer;
-then everything that makes one stand still, because not knowing is an answer; and only then a step ahead.
+then what waits for an operator; then everything that makes one stand still, because not knowing is an answer; and only
+then a step ahead.
 """
 
 import math
@@ -14,11 +15,8 @@ from contracts.traffic import TOTAL, percent
 from deploy.evidence.counted import Counted
 from deploy.rollout.deployment import State
 from deploy.rollout.finding import Finding
-from deploy.rollout.plan import OnBlind, OnHarm
+from deploy.rollout.plan import OnBlind, OnHarm, Strategy
 from deploy.rollout.trial import Stage, Trial
-
-_SPLIT_TOLERANCE = 0.02  # of all traffic; heavy callers with a sticky key make small samples uneven
-_SPLIT_SIGMAS = 4.0
 
 
 @dataclass(frozen=True)
@@ -78,18 +76,19 @@ def _take_in(state: State, trial: Trial, seen: Seen) -> Trial:
         paused=trial.paused + seen.seconds if state is State.PAUSED else 0.0,
         dwelt=trial.dwelt + seen.seconds if moves else trial.dwelt,
     )
-    return trial if seen.counted is None else trial.saw(seen.counted)
+    return trial if seen.counted is None else trial.saw(seen.counted, in_force=moves)
 
 
 _STANDING = frozenset({State.PAUSED, State.BLIND, State.INCONCLUSIVE})
+_FOR_AN_OPERATOR = frozenset({State.PAUSED, State.INCONCLUSIVE})
 
 
 def _harm(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     finding = trial.harmed
     if finding is None:
         return None
-    said = f"{finding.guardrail.watched} of the candidate are worse: {_evidence(trial, finding)}"
-    if trial.plan.on_harm is OnHarm.ROLLBACK:
+    said = _evidence(trial, finding, shown=True)
+    if trial.plan.on_harm_of(finding.guardrail) is OnHarm.ROLLBACK:
         if seen.live == 0:
             return _halt(state, State.HOLD, f"{said}; the live version has no ready worker to go back to")
         return Judgement(Turn.ROLLBACK, said)
@@ -105,6 +104,22 @@ def _candidate_down(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     return Judgement(Turn.ROLLBACK, "the candidate has no ready worker")
 
 
+def _undecided(state: State, trial: Trial, seen: Seen) -> Judgement | None:
+    if state is State.INCONCLUSIVE:
+        return Judgement(
+            Turn.STAY, f"{_standing(trial, seen)}; an operator decides: extend, abort, or promote with override"
+        )
+    if state is State.PAUSED:
+        if trial.paused < trial.plan.pause_most:
+            return Judgement(Turn.STAY, "paused by an operator; a rollback for harm stays armed")
+        return Judgement(Turn.HALT, f"paused for {trial.plan.pause_most / 3600:g} h", State.INCONCLUSIVE)
+    if trial.age < trial.plan.deadline or _verdict(trial) is not None:
+        return None
+    return Judgement(
+        Turn.HALT, f"no decision within {trial.plan.deadline / 60:g} min: {_standing(trial, seen)}", State.INCONCLUSIVE
+    )
+
+
 def _live_down(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     del trial
     if seen.live > 0:
@@ -116,19 +131,23 @@ def _live_down(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     )
 
 
-def _undecided(state: State, trial: Trial, seen: Seen) -> Judgement | None:
+def _live_sick(state: State, trial: Trial, seen: Seen) -> Judgement | None:
+    """A sick version is no measure, and which one is to serve then is no question of statistics."""
     del seen
-    if state is State.INCONCLUSIVE:
-        return Judgement(Turn.STAY, "an operator decides: extend, abort, or promote with override")
-    if state is State.PAUSED:
-        if trial.paused < trial.plan.pause_most:
-            return Judgement(Turn.STAY, "paused by an operator; a rollback for harm stays armed")
-        return Judgement(Turn.HALT, f"paused for {trial.plan.pause_most / 3600:g} h", State.INCONCLUSIVE)
-    if trial.age >= trial.plan.deadline:
-        return Judgement(
-            Turn.HALT, f"no decision within {trial.plan.deadline / 60:g} min: {_progress(trial)}", State.INCONCLUSIVE
+    live, candidate = trial.live, trial.candidate
+    if not live.sick:
+        return None
+    if candidate.sick:
+        said = (
+            f"both versions fail: the live one {live.said}, the candidate {candidate.said}. What both share speaks "
+            "against neither of them; nothing moves until it is over"
         )
-    return None
+    else:
+        said = (
+            f"the live version fails {live.said}, the candidate {candidate.said}: nothing moves by itself while the "
+            "live version is sick; promote the candidate by hand, with override, or wait"
+        )
+    return _halt(state, State.HOLD, said)
 
 
 def _blind(state: State, trial: Trial, seen: Seen) -> Judgement | None:
@@ -143,27 +162,46 @@ def _blind(state: State, trial: Trial, seen: Seen) -> Judgement | None:
 def _suspicion(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     del seen
     finding = trial.suspected
-    if finding is None:
+    return None if finding is None else _halt(state, State.HOLD, _evidence(trial, finding, shown=False))
+
+
+def _compared(state: State, trial: Trial, seen: Seen) -> Judgement | None:
+    """A candidate that only mirrors is never moved by itself."""
+    del seen
+    verdict = _verdict(trial)
+    if state is not State.SHADOW or verdict is None:
         return None
-    return _halt(
-        state, State.HOLD, f"{finding.guardrail.watched} of the candidate look worse: {_evidence(trial, finding)}"
+    return Judgement(
+        Turn.STAY,
+        f"{verdict}. It goes on being compared until an operator deploys it by another strategy, promotes "
+        "it or aborts it",
     )
 
 
-def _wrong_split(state: State, trial: Trial, seen: Seen) -> Judgement | None:
-    if seen.counted is None or not seen.in_force:
-        return None
-    total = seen.counted.errors.live.units + seen.counted.errors.candidate.units
-    if total == 0:
-        return None
-    wanted, observed = trial.weight / TOTAL, seen.counted.errors.candidate.units / total
-    tolerated = max(_SPLIT_TOLERANCE, _SPLIT_SIGMAS * math.sqrt(wanted * (1 - wanted) / total))
-    if abs(observed - wanted) <= tolerated:
+def _difference(state: State, trial: Trial, seen: Seen) -> Judgement | None:
+    del seen
+    finding = trial.differing
+    if finding is None:
         return None
     return _halt(
         state,
         State.HOLD,
-        f"the candidate gets {100 * observed:.1f} % of the requests where {percent(trial.weight)} is in force",
+        f"{_evidence(trial, finding, shown=True)}; that may be meant: resume with override accepts it, abort gives the "
+        "candidate up",
+    )
+
+
+def _wrong_split(state: State, trial: Trial, seen: Seen) -> Judgement | None:
+    del seen
+    if not trial.wrongly_split:
+        return None
+    found, rest = trial.split.candidate.units, trial.split.live.units
+    return _halt(
+        state,
+        State.HOLD,
+        f"the candidate finished {found} of {found + rest} requests where {percent(trial.weight)} is in force: the "
+        "split is wrong, it refuses what callers send, or few callers with a key make up much of the traffic; resume "
+        "with override accepts it",
     )
 
 
@@ -176,60 +214,78 @@ def _recovered(state: State, trial: Trial, seen: Seen) -> Judgement | None:
 
 def _ahead(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     del state
-    if not seen.in_force or seen.counted is None or seen.seconds == 0:
+    if not seen.in_force or seen.counted is None or seen.seconds == 0 or trial.plan.strategy is Strategy.SHADOW:
+        return None
+    if trial.dwelt < trial.dwell or trial.units < trial.units_needed:
         return None
     if trial.stage is Stage.BAKING:
-        if trial.dwelt < trial.plan.bake:
-            return None
         return Judgement(Turn.PROMOTE, f"no harm in {trial.plan.bake:g} s beside the version before it")
-    if trial.dwelt < trial.here.dwell or trial.units < trial.here.units:
-        return None
-    if trial.step + 1 < len(trial.plan.steps):
-        following = trial.plan.steps[trial.step + 1]
+    if trial.following is not None:
         return Judgement(
             Turn.ADVANCE,
-            f"no harm at {percent(trial.here.weight)} in {trial.units} requests; on to {percent(following.weight)}",
+            f"no harm {_where(trial)} in {trial.units} requests; on to {percent(trial.following.weight)}",
         )
     if next(trial.unproven(), None) is not None:
         return None
     return Judgement(
         Turn.CUTOVER,
-        f"shown to be no worse by {trial.plan.margin:g} times at {percent(trial.here.weight)}; "
+        f"shown to be no worse by {trial.plan.margin:g} times {_where(trial)}; "
         f"on to {percent(TOTAL - trial.plan.holdback)}",
     )
 
 
-_RULES: tuple[Callable[[State, Trial, Seen], Judgement | None], ...] = (
-    _harm,
-    _candidate_down,
-    _live_down,
-    _undecided,
-    _blind,
-    _suspicion,
-    _wrong_split,
-    _recovered,
-    _ahead,
-)
+_Rule = Callable[[State, Trial, Seen], Judgement | None]
+_HOLDING_UP: tuple[_Rule, ...] = (_live_down, _live_sick, _blind, _suspicion, _compared, _difference, _wrong_split)
+_RULES: tuple[_Rule, ...] = (_harm, _candidate_down, _undecided, *_HOLDING_UP, _recovered, _ahead)
 
 
 def _halt(state: State, into: State, reason: str) -> Judgement:
-    return Judgement(Turn.STAY if state is into else Turn.HALT, reason, into)
+    """Stand still. What already waits for an operator goes on waiting, and a mirrored candidate harms nobody: looking
+    on is how one finds out."""
+    if state is into or state in _FOR_AN_OPERATOR or state is State.SHADOW:
+        return Judgement(Turn.STAY, reason, state)
+    return Judgement(Turn.HALT, reason, into)
 
 
-def _evidence(trial: Trial, finding: Finding) -> str:
+def _verdict(trial: Trial) -> str | None:
+    """What the comparison of a candidate that never serves came to, None while it goes on."""
+    if trial.plan.strategy is not Strategy.SHADOW:
+        return None
+    if trial.differing is not None:
+        return _evidence(trial, trial.differing, shown=True)
+    if trial.dwelt < trial.dwell or trial.units < trial.units_needed or next(trial.unproven(), None) is not None:
+        return None
+    said = "; ".join(f"{f.guardrail.watched}: {f.said(trial.counted)}" for f in trial.findings if f.guardrail.required)
+    return f"shown alike by {trial.units} mirrored requests: {said}"
+
+
+def _evidence(trial: Trial, finding: Finding, *, shown: bool) -> str:
+    found, needed = finding.log_harm, trial.needed(finding)
     return (
-        f"{finding.said(trial.counted)}, "
-        f"evidence {math.exp(min(finding.log_harm, 700)):.3g} of {math.exp(trial.needed(finding)):.3g}"
+        f"{finding.sentence(trial.counted, shown=shown)}, "
+        f"evidence {math.exp(min(found, 700)):.3g} of {math.exp(needed):.3g}"
     )
 
 
+def _standing(trial: Trial, seen: Seen) -> str:
+    """Why there is no decision: what stands in the way, or what is missing."""
+    judgements = (rule(State.CANARY, trial, seen) for rule in _HOLDING_UP)
+    return next((judgement.reason for judgement in judgements if judgement is not None), _progress(trial))
+
+
+def _where(trial: Trial) -> str:
+    if trial.stage is Stage.SHADOW:
+        return f"with copies of {percent(trial.plan.mirror)}"
+    return f"at {percent(trial.weight)}"
+
+
 def _progress(trial: Trial) -> str:
-    where = percent(trial.weight)
-    if trial.stage is Stage.BAKING:
-        return f"baking at {where} for {trial.dwelt:.0f} of {trial.plan.bake:.0f} s"
-    if trial.dwelt < trial.here.dwell:
-        return f"at {where} for {trial.dwelt:.0f} of {trial.here.dwell:.0f} s"
-    if trial.units < trial.here.units:
-        return f"at {where}: {trial.units} of {trial.here.units} requests"
-    missing = ", ".join(finding.guardrail.watched for finding in trial.unproven())
-    return f"at {where}: not yet shown to be no worse: {missing}"
+    where = _where(trial)
+    if trial.dwelt < trial.dwell:
+        baking = "baking " if trial.stage is Stage.BAKING else ""
+        return f"{baking}{where} for {trial.dwelt:.0f} of {trial.dwell:.0f} s"
+    if trial.units < trial.units_needed:
+        return f"{where}: {trial.units} of {trial.units_needed} requests"
+    if missing := [finding.guardrail.watched.value for finding in trial.unproven()]:
+        return f"{where}: not yet shown to be no worse: {', '.join(missing)}"
+    return f"{where}: waiting for the next look"

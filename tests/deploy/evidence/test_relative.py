@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import nchypergeom_fisher
 
-from deploy.evidence.blocks import Arm, Block
+from deploy.evidence.blocks import NOTHING, Arm, Block
 from deploy.evidence.dispersion import dispersion
-from deploy.evidence.relative import Relative, RiskInterval, log_fisher, update
+from deploy.evidence.interval import risk
+from deploy.evidence.relative import Relative, log_fisher, update
 from tests.deploy.evidence.simulate import SECONDS, Traffic
 
 ALARM = math.log(1 / 0.01)
@@ -148,16 +149,41 @@ def test_tempering_by_the_dispersion_repairs_the_bound_where_failures_clump():
 
 
 def test_the_interval_holds_the_true_relative_risk_and_narrows():
-    interval = RiskInterval()
-    assert interval.bounds(0.01) is None
-    widths = []
+    assert risk((), 0.01) is None
+    assert risk((Block(Arm(500, 0), Arm(500, 0)), Block(Arm(0, 0), Arm(5, 5))), 0.01) is None
+    seen, widths = NOTHING, []
     for i, block in enumerate(Traffic(100, 0.25, 0.02, 0.06).blocks(np.random.default_rng(4), 240)):
-        interval = interval.update(block)
+        seen += block
         if i in (60, 239):
-            low, high = interval.bounds(0.01)
+            low, best, high = risk((seen,), 0.01)
             assert low < 3 < high
+            assert low < best < high
             widths.append(high / low)
     assert widths[1] < widths[0] < 20
+
+
+def test_the_interval_holds_at_every_moment_at_once_also_when_weights_change():
+    rng, missed = np.random.default_rng(5), 0
+    for _ in range(300):
+        strata: list[Block] = []
+        for weight in (0.05, 0.25, 0.5):
+            strata.append(NOTHING)
+            for block in Traffic(100, weight, 0.02, 0.04).blocks(rng, 15):
+                strata[-1] += block
+                found = risk(strata, 0.05)
+                if found is not None and not found.lower <= 2 <= found.upper:
+                    missed += 1
+                    break
+            else:
+                continue
+            break
+    assert missed <= 26  # the 99.9 % bound of 300 tries at 5 %
+
+
+def test_a_version_that_never_fails_beside_one_that_does_has_a_bound_on_one_side_only():
+    found = risk((Block(Arm(9000, 0), Arm(1000, 9)),), 0.01)
+    assert found.lower > 1
+    assert found.estimate == found.upper == 20
 
 
 @pytest.mark.parametrize("odds", [0.5, 1.0, 2.0, 7.5])
