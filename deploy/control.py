@@ -28,10 +28,12 @@ from deploy.fleet.envoy import EnvoyProcess, EnvoySpec
 from deploy.fleet.ledger import ProcessKind
 from deploy.fleet.processes import ProcessFleet
 from deploy.fleet.procfs import process_stat
+from deploy.foresight import Foresight
 from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
 from deploy.monitoring.readings import Observed
+from deploy.pace import Pacer
 from deploy.ports import Applied, WorkerState
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
@@ -109,16 +111,18 @@ class _Plane:
         envoy = EnvoyProcess(
             self._envoy_spec(router), home=self._home.path, logs=self._home.logs, ledger=store, clock=self._clock
         )
+        scrape = WorkerScrape(fleet)
         drain = False
         try:
             await fleet.adopt()
             await router.start()
-            yield _World(fleet, router, envoy, telemetry)
+            yield _World(fleet, router, envoy, telemetry, scrape)
             drain = True
         except TealError:
             drain = True
             raise
         finally:
+            await scrape.close()
             # Envoy first: it finishes what is under way while the workers still answer.
             await envoy.close(drain=drain)
             await fleet.close(drain=drain)
@@ -128,17 +132,20 @@ class _Plane:
                 self._home.envoy_admin_socket.unlink(missing_ok=True)
 
     async def _serve(self, store: Store, world: "_World", listener: socket.socket, stop: asyncio.Event) -> None:
+        scraped = ScrapedCounters(world.router.admin.counted, world.fleet, world.scrape, self._clock)
         reconciler = Reconciler(
             store=store,
             fleet=world.fleet,
             traffic=_EnvoyTraffic(world.router),
-            counters=ScrapedCounters(world.fleet, world.router.admin.counted),
+            counters=scraped,
             package_of=lambda digest: str(self._home.package(digest)),
             clock=self._clock,
             onlooker=world.telemetry.rollouts,
         )
         reconciler.first_table()  # remembers whom an Envoy that lived on may still be sending requests to
-        parts = self._parts(store, world, reconciler)
+        # Forecasts are made of what is counted now: what a Prometheus scraped last may be older than their measurement.
+        foresight = Foresight(store.deployment, Pacer(scraped, self._clock), self._clock)
+        parts = self._parts(store, world, reconciler, foresight)
         server = _Server(
             uvicorn.Config(
                 application(parts),
@@ -180,7 +187,7 @@ class _Plane:
         finally:
             self._home.withdraw()
 
-    def _parts(self, store: Store, world: "_World", reconciler: Reconciler) -> Parts:
+    def _parts(self, store: Store, world: "_World", reconciler: Reconciler, foresight: Foresight) -> Parts:
         fleet, telemetry = world.fleet, world.telemetry
         telemetry.watch(lambda: Observed(store.deployments(), fleet.workers(), reconciler.applied_of))
         return Parts(
@@ -192,10 +199,12 @@ class _Plane:
                 store=store,
                 fleet=fleet,
                 reconciler=reconciler,
+                foresight=foresight,
                 clock=self._clock,
                 told=telemetry.commanded,
                 replicas_of=self._replicas_of,
             ),
+            foresight=foresight,
             telemetry=telemetry,
             clock=self._clock,
             port=self._port,
@@ -204,7 +213,7 @@ class _Plane:
             envoy_ready=world.router.admin.ready,
             envoy_pid=lambda: world.envoy.status.pid,
             envoy_metrics=world.router.admin.prometheus,
-            worker_metrics=WorkerScrape(fleet).metrics,
+            worker_metrics=world.scrape.metrics,
             hosts=self._settings.admin_hosts,
         )
 
@@ -252,6 +261,7 @@ class _World:
     router: Router
     envoy: EnvoyProcess
     telemetry: Telemetry
+    scrape: WorkerScrape
 
 
 class _EnvoyTraffic:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from contracts.clock import Clock
 from contracts.errors import TealError, Unavailable
-from deploy.evidence.counters import Gap, Sample, counted, grown
+from deploy.evidence.counters import Gap, Sample
+from deploy.evidence.pairing import Both, anchor, stretch
 from deploy.ports import Counters
 from deploy.rollout.forecast import Live
 
@@ -50,7 +51,7 @@ class Pacer:
     async def glance(self, model: str, version: int) -> Glance:
         """Raises Unavailable when the counters cannot be asked."""
         seen = await self._counters.look({(model, version)})
-        return Glance(model, version, self._clock.monotonic(), seen.get((model, version), {}))
+        return Glance(model, version, self._clock.monotonic(), seen.samples.get((model, version), {}))
 
     async def since(self, before: Glance) -> Pace:
         """What happened since then. Raises Unavailable when it cannot be known."""
@@ -58,11 +59,11 @@ class Pacer:
         seconds = now.at - before.at
         if seconds <= 0:
             raise Unavailable("no time has passed between two looks at the counters")
-        grew = grown(before.sample, now.sample)
-        block = grew if isinstance(grew, Gap) else counted(grew, {}, 0)
-        if isinstance(block, Gap):
-            raise Unavailable(f"what version {before.version} answers cannot be known now: {block.reason}")
-        arm = block.errors.live
+        begun = anchor(Both(before.sample, before.sample))
+        found = begun if isinstance(begun, Gap) else stretch(begun, Both(now.sample, now.sample))
+        if isinstance(found, Gap):
+            raise Unavailable(f"what version {before.version} answers cannot be known now: {found.reason}")
+        arm = found[1].counted.errors.live
         failing = arm.bad / arm.units if arm.units else 0.0
         return Pace(Live(arm.units / seconds, failing), arm.units, seconds)
 

@@ -3,13 +3,13 @@
 `deploy/fleet` implements Fleet with local processes (Kubernetes comes later); `router` implements Traffic with Envoy.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from contracts.names import Color
-from deploy.evidence.counters import Sample
+from deploy.evidence.counters import Looked, Version
 from router.table import RoutingTable
 
 
@@ -82,9 +82,9 @@ class Applied:
 class Counters(Protocol):
     """What has been counted of deployed versions, raw."""
 
-    async def look(self, versions: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], Sample]:
-        """All series of these (model, version) now; a version nothing was counted of may be left out. Raises
-        Unavailable when the source cannot be asked, which is not the same as nothing counted."""
+    async def look(self, versions: Collection[Version]) -> Looked:
+        """All series of these versions now; a version the source knows nothing of may be left out. Raises Unavailable
+        when the source cannot be asked, which is not the same as nothing counted."""
 
 
 class Traffic(Protocol):

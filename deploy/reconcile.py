@@ -62,6 +62,7 @@ class Reconciler:
         package_of: PackageOf,
         clock: Clock,
         onlooker: Onlooker = NOBODY,
+        prometheus: Counters | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -69,9 +70,8 @@ class Reconciler:
         self._package_of = package_of
         self._clock = clock
         self._onlooker = onlooker
-        self._counters = counters
         self._lease = Lease(store, clock, holder=store.owner)
-        self._witness = Witness(counters, clock)
+        self._witness = Witness(counters, clock, prometheus)
         self._witnessing = 0  # the epoch in which the witness began to look
         self._bell = asyncio.Event()  # rung by commands and by the fleet
         self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure
@@ -158,13 +158,16 @@ class Reconciler:
 
     async def run(self) -> None:
         """Tick whenever something was recorded, a worker changed or time has passed. Ticks never overlap."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ring_on_fleet(), name="fleet changes")
-            while True:
-                self._bell.clear()
-                self._ordered.clear()
-                await self._tick_and_survive()
-                await self._rest()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ring_on_fleet(), name="fleet changes")
+                while True:
+                    self._bell.clear()
+                    self._ordered.clear()
+                    await self._tick_and_survive()
+                    await self._rest()
+        finally:
+            self._witness.forget()
 
     async def tick(self) -> None:
         """One round. Raises what the traffic or the store raised; what was recorded before stays recorded."""
@@ -186,7 +189,8 @@ class Reconciler:
             self._unrecorded = error.message
             return False
         if leads and self._witnessing != self._lease.epoch:
-            self._witness, self._witnessing = Witness(self._counters, self._clock), self._lease.epoch
+            self._witness.forget()
+            self._witnessing = self._lease.epoch
         return leads
 
     async def _decide(

@@ -4,26 +4,29 @@ Adapter only. What the counters mean is deploy/evidence; who asks is deploy.http
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 import httpx
 
+from contracts.clock import Clock
 from contracts.errors import NotFound, Unavailable
 from contracts.worker import PATH_METRICS
-from deploy.evidence.counters import Sample
-from deploy.evidence.scraped import envoy_samples, joined, worker_samples
-from deploy.ports import Fleet, WorkerState
-from router.naming import PREDICT
+from deploy.evidence.counters import Gap, GapKind, Kind, Looked, Source, Told, Version
+from deploy.evidence.scraped import STATISTICS, envoy_told, worker_told
+from deploy.ports import Fleet, WorkerState, WorkerStatus
 
 SCRAPES_AT_ONCE = 16
 SCRAPE_SECONDS = 2.0  # shorter than any scrape interval: a worker that hangs must not hold up the others
+LONG = 64 * 1024  # bytes of text from which on reading it is a thread's work
 
 
 class WorkerScrape:
-    """Knows the workers by the ids that the fleet shows."""
+    """Knows the workers by the ids that the fleet shows, and keeps one connection to each."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._clients: dict[str, httpx.AsyncClient] = {}  # by socket
 
     async def metrics(self, worker_id: str) -> bytes:
         """Prometheus text. Raises NotFound for an id nobody has, Unavailable when the worker does not answer."""
@@ -31,44 +34,85 @@ class WorkerScrape:
         if found is None:
             ids = ", ".join(w.id for w in self._fleet.workers()) or "none"
             raise NotFound(f"no worker {worker_id[:100]!r}; there are: {ids[:500]}")
-        if not found.endpoint:
-            raise Unavailable(f"worker {worker_id} is {found.state}: {found.reason}")
-        transport = httpx.AsyncHTTPTransport(uds=found.endpoint)
+        return await self.of(found)
+
+    async def of(self, worker: WorkerStatus) -> bytes:
+        """As `metrics`."""
+        if not worker.endpoint:
+            raise Unavailable(f"worker {worker.id} is {worker.state}: {worker.reason}")
+        client = await self._client(worker.endpoint)
         try:
-            async with httpx.AsyncClient(transport=transport, timeout=SCRAPE_SECONDS) as client:
+            # A limit for the whole answer; httpx' own is for each piece of it.
+            async with asyncio.timeout(SCRAPE_SECONDS):
                 answer = await client.get(f"http://worker{PATH_METRICS}")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             said = str(error) or type(error).__name__
-            raise Unavailable(f"worker {worker_id} does not answer: {said}") from error
+            raise Unavailable(f"worker {worker.id} does not answer: {said}") from error
         if answer.status_code != 200:
-            raise Unavailable(f"worker {worker_id} answered its metrics with {answer.status_code}")
+            raise Unavailable(f"worker {worker.id} answered its metrics with {answer.status_code}")
         return answer.content
+
+    async def close(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
+
+    async def _client(self, endpoint: str) -> httpx.AsyncClient:
+        if endpoint not in self._clients:
+            here = {w.endpoint for w in self._fleet.workers()}
+            for gone in self._clients.keys() - here:
+                await self._clients.pop(gone).aclose()
+            transport = httpx.AsyncHTTPTransport(uds=endpoint)
+            self._clients[endpoint] = httpx.AsyncClient(transport=transport, timeout=SCRAPE_SECONDS)
+        return self._clients[endpoint]
 
 
 class ScrapedCounters:
-    """Counters of this machine, asked of Envoy and of every worker concerned. `envoy` returns Envoy's Prometheus text.
+    """Counters of this machine, asked of Envoy and of every worker concerned. `envoy` takes models and what is wanted
+    of their clusters, and returns Envoy's Prometheus text, in as many pieces as it took to ask for it.
 
-    A worker that does not answer just now is left out of this look: its series only pause. Envoy that does not answer
-    is no evidence at all."""
+    A ready worker that does not answer just now is a Gap. Envoy that does not answer is no evidence at all."""
 
-    def __init__(self, fleet: Fleet, envoy: Callable[[], Awaitable[str]]) -> None:
-        self._fleet = fleet
+    def __init__(
+        self,
+        envoy: Callable[[Collection[str], str], Awaitable[list[str]]],
+        fleet: Fleet,
+        scrape: WorkerScrape,
+        clock: Clock,
+    ) -> None:
         self._envoy = envoy
-        self._scrape = WorkerScrape(fleet)
+        self._fleet = fleet
+        self._scrape = scrape
+        self._clock = clock
         self._at_once = asyncio.Semaphore(SCRAPES_AT_ONCE)
 
-    async def look(self, versions: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], Sample]:
+    async def look(self, versions: Collection[Version]) -> Looked:
         """Raises Unavailable when Envoy cannot be asked."""
+        at = self._clock.monotonic()
         workers = [
-            w.id for w in self._fleet.workers() if (w.model, w.version) in versions and w.state is WorkerState.READY
+            w for w in self._fleet.workers() if (w.model, w.version) in versions and w.state is WorkerState.READY
         ]
-        envoy, *texts = await asyncio.gather(self._envoy(), *(self._worker(each) for each in workers))
-        own = [worker_samples(text, worker) for worker, text in zip(workers, texts, strict=True)]
-        return {key: sample for key, sample in joined(envoy_samples(envoy, PREDICT), *own).items() if key in versions}
+        texts, told = await asyncio.gather(
+            self._envoy(sorted({model for model, _ in versions}), STATISTICS),
+            asyncio.gather(*(self._ask(worker, at) for worker in workers)),
+        )
+        samples: dict[Version, dict[Source, Told | Gap]] = {version: {} for version in versions}
+        for version, sample in (await _read(envoy_told, "\n".join(texts), at, versions)).items():
+            samples[version].update(sample)
+        for worker, said in zip(workers, told, strict=True):
+            samples[worker.model, worker.version][Source(Kind.WORKER, worker.id)] = said
+        return Looked(at, samples)
 
-    async def _worker(self, worker_id: str) -> str:
+    async def _ask(self, worker: WorkerStatus, at: float) -> Told | Gap:
         async with self._at_once:
             try:
-                return (await self._scrape.metrics(worker_id)).decode("utf-8", "replace")
-            except (NotFound, Unavailable):
-                return ""
+                text = (await self._scrape.of(worker)).decode("utf-8", "replace")
+            except Unavailable as error:
+                return Gap(error.message, GapKind.MISSING)
+        told = await _read(worker_told, text, at)
+        return told or Gap(f"worker {worker.id} does not export what rollouts count", GapKind.MISSING)
+
+
+async def _read(reader: Callable[..., Any], text: str, *more: Any) -> Any:
+    """Off the event loop when there is much to read."""
+    return reader(text, *more) if len(text) < LONG else await asyncio.to_thread(reader, text, *more)

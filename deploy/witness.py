@@ -1,21 +1,31 @@
 """What rollouts are told of the world: new counts of both versions between one look at the counters and the next.
 
-Keeps the last look of each rollout in memory only. After a restart the first look is an anchor and says nothing, so
-what was counted while nobody watched is dropped, never used twice and never guessed.
+Keeps in memory only where each rollout's next stretch begins. After a restart the first look is an anchor and says
+nothing, so what was counted while nobody watched is dropped, never used twice and never guessed.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from contracts.clock import Clock
 from contracts.errors import TealError
-from contracts.metrics import LATENCY_SECONDS
 from deploy.evidence.counted import Counted
-from deploy.evidence.counters import Gap, GapKind, Sample, counted, grown
+from deploy.evidence.counters import Gap, GapKind, Looked, Version
+from deploy.evidence.opinions import Opinions, follow, weigh
+from deploy.evidence.pairing import Both, Stretch
 from deploy.ports import Counters
 from deploy.rollout.deployment import Deployment
+from deploy.rollout.trial import Stage
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+REST = (
+    4  # times as long as a look took is nobody looked at again: Envoy answers in the thread that takes configurations
+)
+PATIENCE_SECONDS = 0.25  # that a tick waits for a look; one that takes longer is told of in a later tick
 
 Pair = tuple[str, int, int]
 """Model, live version, candidate: what one rollout compares."""
@@ -23,8 +33,8 @@ Pair = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Testimony:
-    """What one rollout is told: seconds since it was told before, new counts, and why there are none. `kind` is None
-    when that is only because nobody looked since."""
+    """What one rollout is told: seconds since it was told before, new counts, and why there are none, or not all.
+    `kind` is None when that is only because nobody looked since."""
 
     seconds: float = 0.0
     counted: Counted | None = None
@@ -32,37 +42,70 @@ class Testimony:
     kind: GapKind | None = None
 
 
-@dataclass
-class _Watched:
-    told: float  # monotonic seconds
-    live: Sample | None = None
-    candidate: Sample | None = None
-
-
-class Witness:
-    """Belongs to one event loop. `look`, then `tell` each rollout once."""
+class _Watch:
+    """Looks at one source again and again, one look at a time, and never keeps anybody waiting for long."""
 
     def __init__(self, counters: Counters, clock: Clock) -> None:
         self._counters = counters
         self._clock = clock
+        self._under_way: asyncio.Task[Looked] | None = None
+        self._began = float("-inf")
+        self._took = 0.0
+        self.latest: Looked | Gap = _NOTHING_YET
+
+    async def look(self, versions: Collection[Version]) -> None:
+        """`latest` is what is new since the last call; a Gap of the kind PENDING when nothing is."""
+        self.latest = _NOTHING_YET
+        if self._under_way is None:
+            if self._clock.monotonic() - self._began < max(LOOK_SECONDS, REST * self._took):
+                return
+            self._began = self._clock.monotonic()
+            self._under_way = asyncio.create_task(self._counters.look(versions), name="look at counters")
+        done, _ = await asyncio.wait({self._under_way}, timeout=PATIENCE_SECONDS)
+        if not done:
+            return
+        task, self._under_way, self._took = self._under_way, None, self._clock.monotonic() - self._began
+        try:
+            self.latest = task.result()
+        except TealError as error:
+            self.latest = Gap(error.message, GapKind.UNAVAILABLE)
+
+    def forget(self) -> None:
+        """What a look that is under way will find is of no use any more."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+        self._under_way, self.latest = None, _NOTHING_YET
+
+
+_NOTHING_YET = Gap("nothing new was counted yet", GapKind.PENDING)
+
+
+@dataclass
+class _Watched:
+    told: float  # monotonic seconds
+    opinions: Opinions = field(default_factory=Opinions)
+
+
+class Witness:
+    """Belongs to one event loop. `look`, then `tell` each rollout once. With Prometheus, `counters` are the second
+    opinion (deploy/evidence/opinions.py)."""
+
+    def __init__(self, counters: Counters, clock: Clock, prometheus: Counters | None = None) -> None:
+        self._own = _Watch(counters, clock)
+        self._prometheus = None if prometheus is None else _Watch(prometheus, clock)
+        self._clock = clock
         self._watched: dict[Pair, _Watched] = {}
-        self._looked = float("-inf")
-        self._latest: Mapping[tuple[str, int], Sample] | None = None
-        self._gap = "nothing was counted yet"
-        self._kind: GapKind | None = None
 
     async def look(self, deployments: Collection[Deployment]) -> None:
         """Look at the counters of everything on trial, unless the last look is too fresh to tell anything new."""
         pairs = {pair for d in deployments if (pair := pair_of(d)) is not None}
         self._watched = {pair: seen for pair, seen in self._watched.items() if pair in pairs}
-        self._latest, self._kind = None, None
-        if not pairs or self._clock.monotonic() - self._looked < LOOK_SECONDS:
-            return
-        self._looked = self._clock.monotonic()
-        try:
-            self._latest = await self._counters.look({(m, v) for m, *both in pairs for v in both})
-        except TealError as error:
-            self._gap, self._kind = error.message, GapKind.UNAVAILABLE
+        versions = {(model, version) for model, *both in pairs for version in both}
+        for watch in (self._own, self._prometheus):
+            if watch is not None:
+                watch.latest = _NOTHING_YET
+        if versions:
+            await asyncio.gather(*(w.look(versions) for w in (self._own, self._prometheus) if w is not None))
 
     def tell(self, deployment: Deployment) -> Testimony:
         """What is new since this rollout was told before."""
@@ -71,15 +114,40 @@ class Witness:
             return Testimony()
         before = self._watched.setdefault(pair, _Watched(now))
         seconds, before.told = now - before.told, now
-        if self._latest is None:
-            return Testimony(seconds, None, self._gap, self._kind)
-        model, *versions = pair
-        live, candidate = (self._latest.get((model, version), {}) for version in versions)
-        block = _block(before, live, candidate)
-        before.live, before.candidate = live, candidate
-        return (
-            Testimony(seconds, None, block.reason, block.kind) if isinstance(block, Gap) else Testimony(seconds, block)
-        )
+        said = self._weigh(deployment, pair, before, now)
+        if isinstance(said, Stretch):
+            return Testimony(seconds, said.counted, said.counted.partial)
+        return Testimony(seconds, None, said.reason, None if said.kind is GapKind.PENDING else said.kind)
+
+    def forget(self) -> None:
+        """Begin anew: what was counted so far may have been used by somebody else."""
+        self._watched = {}
+        for watch in (self._own, self._prometheus):
+            if watch is not None:
+                watch.forget()
+
+    def _weigh(self, d: Deployment, pair: Pair, before: _Watched, now: float) -> Stretch | Gap:
+        past, own = before.opinions, _both(self._own.latest, pair, d)
+        if self._prometheus is None:
+            line, said = follow(past.own, own)
+            before.opinions = Opinions(own=line)
+            return said
+        latest = self._prometheus.latest
+        asked = latest.at if isinstance(latest, Looked) else None
+        before.opinions, said = weigh(past, _both(latest, pair, d), own, asked, now)
+        if before.opinions.by_own != past.by_own:
+            log.warning(
+                "model %s: %s",
+                d.model,
+                _HANDOVER[before.opinions.by_own] + (f" ({said.reason})" if isinstance(said, Gap) else ""),
+            )
+        return said
+
+
+_HANDOVER = {
+    True: "evidence comes from this gateway's own scraper until Prometheus is well again",
+    False: "evidence comes from Prometheus again",
+}
 
 
 def pair_of(deployment: Deployment) -> Pair | None:
@@ -89,12 +157,10 @@ def pair_of(deployment: Deployment) -> Pair | None:
     return deployment.model, deployment.live.version, deployment.candidate.version
 
 
-def _block(before: _Watched, live: Sample, candidate: Sample) -> Counted | Gap:
-    if before.live is None or before.candidate is None:
-        return Gap("this is the first look at its counters", GapKind.FIRST_LOOK)
-    here, there = grown(before.live, live), grown(before.candidate, candidate)
-    if isinstance(here, Gap):
-        return here
-    if isinstance(there, Gap):
-        return there
-    return counted(here, there, len(LATENCY_SECONDS))
+def _both(latest: Looked | Gap, pair: Pair, d: Deployment) -> Both | Gap:
+    if isinstance(latest, Gap):
+        return latest
+    model, *versions = pair
+    samples = [latest.samples.get((model, version), {}) for version in versions]
+    mirrored = d.trial is not None and d.trial.stage is Stage.SHADOW
+    return Both(samples[0], samples[1], mirrored)

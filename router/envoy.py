@@ -16,9 +16,10 @@ from contracts.clock import Clock
 from contracts.errors import Unavailable
 from router.bootstrap import DIGEST_KEY
 from router.listener import STAT_PREFIX
-from router.naming import PREDICT, SEPARATOR
+from router.naming import SEPARATOR
 
 MOST_NAMES = 16  # in one filter; for more, everything is read
+MOST_LETTERS = 8000  # of names in one filter; with everything escaped it is far below the 60 KiB of a request's head
 POLL_SECONDS = 0.02
 
 _GAUGES = {
@@ -104,12 +105,20 @@ class EnvoyAdmin:
         """Everything Envoy counts, as Prometheus text."""
         return (await self._ask("GET", "/stats/prometheus")).content
 
-    async def counted(self) -> str:
-        """What Envoy counted of requests that its splits sent to versions, as Prometheus text; what never happened is
-        left out. Durations are merged for this answer, so counters and histograms are of one moment."""
-        pattern = rf"^cluster\.{PREDICT}\{SEPARATOR}.*\.upstream_rq_(completed|[45]xx|retry_success|time)$"
-        answer = await self._ask("GET", "/stats/prometheus?usedonly", params={"filter": pattern})
-        return answer.text
+    async def counted(self, models: Collection[str], statistics: str) -> list[str]:
+        """What Envoy counted of these models' clusters of every kind, as Prometheus text: `statistics` is a pattern of
+        what stands behind a cluster's name. In several pieces when the models' names fill several requests.
+
+        Durations are merged for an answer, so counters and histograms of one piece are of one moment. Envoy looks at
+        every statistic it has for each piece, in the thread that takes configurations: hence as few as can be."""
+        pieces = []
+        for some in _by_length(models, MOST_LETTERS):
+            names = "|".join(re.escape(name) for name in some)
+            cluster = rf"[a-z]+\{SEPARATOR}[^|]+\{SEPARATOR}({names})\{SEPARATOR}\d+\{SEPARATOR}[a-z]+"
+            pattern = rf"^(server\.uptime|cluster\.{cluster}\.{statistics})$"
+            answer = await self._ask("GET", "/stats/prometheus?usedonly", params={"filter": pattern})
+            pieces.append(answer.text)
+        return pieces
 
     async def drain(self, seconds: float) -> bool:
         """Tell callers to leave, keep answering until no request is under way or `seconds` are over; says which.
@@ -146,3 +155,16 @@ class EnvoyAdmin:
         if answer.status_code not in ok:
             raise Unavailable(f"Envoy's admin answered {path} with {answer.status_code}: {answer.text[:200]}")
         return answer
+
+
+def _by_length(names: Collection[str], letters: int) -> list[list[str]]:
+    """In groups of at most so many letters, none of them empty."""
+    groups: list[list[str]] = []
+    room = 0
+    for name in names:
+        if room < len(name):
+            groups.append([])
+            room = letters
+        groups[-1].append(name)
+        room -= len(name)
+    return groups

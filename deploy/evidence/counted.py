@@ -42,6 +42,8 @@ class Counted:
     predictions  what was predicted, from the engine runs that were looked at
     judged       pairs of labelled outcomes (live, candidate), each from 0 (wrong) to 1 (right), in order of arrival
     compared     mirrored requests
+    partial      what is missing of this stretch, such as the engine runs; empty when nothing is. What there is may
+                 speak of harm, but is not enough to go ahead on
     """
 
     errors: Block
@@ -50,6 +52,7 @@ class Counted:
     predictions: Bins = NO_BINS
     judged: tuple[tuple[float, float], ...] = ()
     compared: Compared = NOT_COMPARED
+    partial: str = ""
 
     def __add__(self, other: "Counted") -> "Counted":
         """The sum. Judged pairs are evidence in their order and nothing to add up: the sum has none."""

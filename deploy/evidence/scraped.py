@@ -1,20 +1,18 @@
 """Raw counters out of what Envoy and the workers export, by model and version. Pure; fetching the text is elsewhere.
 
 Envoy knows what callers saw, and which failures a second attempt hid from them; workers know their engine runs.
-Nothing else is read, so a line that is not ours costs a look at its beginning.
+The same series have the same meaning whoever scraped them: `read` serves Prometheus' answers as well.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
-from contracts.metrics import BATCHES, LATENCY_SECONDS, BatchOutcome
-from deploy.evidence.counters import Fact, Sample, Series
+from contracts.metrics import BATCHES, LATENCY_SECONDS, PREDICTION_BIN_COUNT, PREDICTION_BINS, BatchOutcome
+from deploy.evidence.counters import Fact, Kind, Series, Source, Told, Version
 
-Version = tuple[str, int]
-"""Model and version."""
+ENVOY = "envoy"  # the one Envoy of this machine
 
-ENVOY = "envoy"
 _LINE = re.compile(r"(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+)")
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 
@@ -23,60 +21,122 @@ _DURATION = "envoy_cluster_upstream_rq_time"
 _PLAIN = {
     "envoy_cluster_upstream_rq_completed": Fact.ANSWERED,
     "envoy_cluster_upstream_rq_retry_success": Fact.SAVED,
+    "envoy_cluster_upstream_rq_timeout": Fact.TIMED_OUT,
+    # Verified on 1.40 with HTTP/1.1 workers: a caller who leaves and a request whose time is over both close the
+    # connection to the worker; neither shows up among the resets, and the caller who leaves nowhere else.
+    "envoy_cluster_upstream_cx_destroy_local_with_active_rq": Fact.CUT,
     f"{_DURATION}_count": Fact.TIMED,
 }
+_SENT = "envoy_cluster_upstream_rq_total"
 _CLASSES = {"4": Fact.REFUSED, "5": Fact.FAILED}
 _BOUND_OF = {f"{seconds * 1000:g}": i for i, seconds in enumerate(LATENCY_SECONDS)}
+_KINDS = {kind.value: kind for kind in (Kind.SPLIT, Kind.MIRROR, Kind.PINNED)}
+
+UPTIME = "envoy_server_uptime"  # Envoy's own, brought up to date when somebody scrapes
+BEGAN = "process_start_time_seconds"  # a worker's own; every Prometheus client has it
+ENVOY_SERIES = frozenset({*_PLAIN, _SENT, _CLASS, f"{_DURATION}_bucket"})
+WORKER_SERIES = frozenset({BATCHES.name, PREDICTION_BINS.name})
+
+# The same for Envoy's admin, which wants the names of statistics: behind `cluster.<name>.`
+STATISTICS = (
+    r"(upstream_rq_(completed|total|[45]xx|retry_success|timeout|time)|upstream_cx_destroy_local_with_active_rq)"
+)
 
 
-def envoy_samples(text: str, kind: str) -> Mapping[Version, Sample]:
-    """What Envoy's /stats/prometheus says of clusters of one kind (router.naming)."""
-    found: dict[Version, dict[Series, float]] = defaultdict(dict)
-    for name, labels, value in _lines(text, "envoy_cluster_upstream_rq_"):
-        fact, bound = _envoy_fact(name, labels)
-        if fact is not None and labels.get("kind") == kind:
-            found[_version(labels)][Series(fact, ENVOY, bound)] = value
-    return found
+class Meaning(NamedTuple):
+    """What one exported series counts, and what of its value belongs to it."""
+
+    version: Version
+    kind: Kind
+    series: Series
 
 
-def worker_samples(text: str, worker: str) -> Mapping[Version, Sample]:
-    """What one worker's /metrics says; `worker` tells its series from those of its siblings and successors."""
-    found: dict[Version, dict[Series, float]] = defaultdict(dict)
-    for _, labels, value in _lines(text, BATCHES.name):
-        sample = found[_version(labels)]
-        _add(sample, Series(Fact.BATCHES, worker), value)
-        if labels["outcome"] == BatchOutcome.FAILED:
-            _add(sample, Series(Fact.BATCHES_FAILED, worker), value)
-    return found
+def read(name: str, labels: Mapping[str, str]) -> tuple[Meaning, ...]:
+    """What an exported series counts; nothing when it is none of ours."""
+    if name in WORKER_SERIES:
+        facts = _worker_facts(name, labels)
+        kind: Kind | None = Kind.WORKER
+    else:
+        kind = _KINDS.get(labels.get("kind", ""))
+        facts = _envoy_facts(name, labels, kind)
+    model, version = labels.get("model", ""), labels.get("version", "")
+    if kind is None or not model or not version.isdecimal():
+        return ()
+    return tuple(Meaning((model, int(version)), kind, series) for series in facts)
 
 
-def joined(*parts: Mapping[Version, Sample]) -> Mapping[Version, Sample]:
-    """All series of each version."""
-    whole: dict[Version, dict[Series, float]] = defaultdict(dict)
-    for part in parts:
-        for version, sample in part.items():
-            whole[version].update(sample)
-    return whole
+def envoy_told(text: str, at: float, versions: Collection[Version]) -> Mapping[Version, Mapping[Source, Told]]:
+    """What Envoy's /stats/prometheus says of these versions. Of what it does not mention it has counted nothing."""
+    counts: dict[Version, dict[Kind, dict[Series, float]]] = {v: {k: {} for k in _KINDS.values()} for v in versions}
+    life = 0.0
+    for name, labels, value in _lines(text):
+        if name == UPTIME:
+            life = value
+        for version, kind, series in read(name, labels):
+            if version in counts and kind is not Kind.WORKER:
+                add(counts[version][kind], series, value)
+    return {
+        version: {Source(kind, ENVOY): Told(at, life, found) for kind, found in kinds.items()}
+        for version, kinds in counts.items()
+    }
 
 
-def _lines(text: str, prefix: str) -> Iterator[tuple[str, dict[str, str], float]]:
+def worker_told(text: str, at: float) -> Told | None:
+    """What one worker's /metrics says; None when that is nothing of ours."""
+    counts: dict[Series, float] = {}
+    life = 0.0
+    for name, labels, value in _lines(text):
+        if name == BEGAN:
+            life = -value
+        for _, _, series in read(name, labels):
+            add(counts, series, value)
+    return Told(at, life, counts) if counts else None
+
+
+def add(counts: dict[Series, float], series: Series, value: float) -> None:
+    """Several exported series may make one of ours, such as runs by outcome."""
+    counts[series] = counts.get(series, 0.0) + value
+
+
+def _lines(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
     for line in text.splitlines():
-        if line.startswith(prefix) and (match := _LINE.fullmatch(line)) is not None:
-            yield match["name"], dict(_LABEL.findall(match["labels"])), float(match["value"])
+        name, _, rest = line.partition(" ")
+        bare = name.partition("{")[0]
+        if bare in _WANTED:
+            match = _LINE.fullmatch(line)
+            labels, value = (match["labels"], match["value"]) if match else ("", rest)
+            yield bare, dict(_LABEL.findall(labels)), _number(value)
 
 
-def _envoy_fact(name: str, labels: Mapping[str, str]) -> tuple[Fact | None, int]:
+_WANTED = ENVOY_SERIES | WORKER_SERIES | {UPTIME, BEGAN}
+
+
+def _number(text: str) -> float:
+    """Not a number when it is none: that is for the weighing to refuse, with the series' name."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _worker_facts(name: str, labels: Mapping[str, str]) -> tuple[Series, ...]:
+    if name == PREDICTION_BINS.name:
+        place = labels.get("bin", "")
+        known = place.isdecimal() and int(place) < PREDICTION_BIN_COUNT
+        return (Series(Fact.PREDICTED, int(place)),) if known else ()
+    failed = labels.get("outcome") == BatchOutcome.FAILED
+    return (Series(Fact.BATCHES), Series(Fact.BATCHES_FAILED)) if failed else (Series(Fact.BATCHES),)
+
+
+def _envoy_facts(name: str, labels: Mapping[str, str], kind: Kind | None) -> tuple[Series, ...]:
+    cluster = labels.get("envoy_cluster_name", "")
+    if kind is Kind.PINNED:  # only whether there were any is of interest
+        return (Series(Fact.SENT, cluster=cluster),) if name == _SENT else ()
     if name == _CLASS:
-        return _CLASSES.get(labels.get("envoy_response_code_class", "")), -1
+        fact = _CLASSES.get(labels.get("envoy_response_code_class", ""))
+        return () if fact is None else (Series(fact, cluster=cluster),)
     if name == f"{_DURATION}_bucket":
         bound = _BOUND_OF.get(labels.get("le", ""))
-        return (None, -1) if bound is None else (Fact.WITHIN, bound)
-    return _PLAIN.get(name), -1
-
-
-def _version(labels: Mapping[str, str]) -> Version:
-    return labels["model"], int(labels["version"])
-
-
-def _add(sample: dict[Series, float], series: Series, value: float) -> None:
-    sample[series] = sample.get(series, 0.0) + value
+        return () if bound is None else (Series(Fact.WITHIN, bound, cluster),)
+    fact = _PLAIN.get(name)
+    return () if fact is None else (Series(fact, cluster=cluster),)
