@@ -6,6 +6,7 @@ event at its end keeps even when the observations themselves are gone. Pure.
 
 import hashlib
 import json
+import platform
 import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -53,16 +54,19 @@ class Stretch:
     rollout       seq of the event that began the rollout by evidence under way; None when none is
     observations  how many there were
     digest        of that event's hash and every observation: d = sha256(d before || observation), in hex
+    rules         by which rules (rules_digest) all of them were decided; "" while there are none
     """
 
     since: int = 0
     rollout: int | None = None
     observations: int = 0
     digest: str = GENESIS
+    rules: str = ""
 
     def seeing(self, body: bytes) -> "Stretch":
         """With one more observation."""
-        return replace(self, observations=self.observations + 1, digest=extended(self.digest, body))
+        digest = extended(self.digest, body)
+        return replace(self, observations=self.observations + 1, digest=digest, rules=rules_digest())
 
     def to_text(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -84,9 +88,9 @@ def plan_digest(plan: Plan | None) -> str | None:
 
 @cache
 def rules_digest() -> str:
-    """Which rules decide here: of the source of everything that `decide` is made of. Another release may decide
-    otherwise from the same observations, and that is no forgery."""
-    digest = hashlib.sha256()
+    """Which rules decide here: the source of all that `decide` is made of, and the arithmetic it runs on. Others may
+    decide otherwise from the same observations, in the last bit or altogether, and that is no forgery."""
+    digest = hashlib.sha256(f"{platform.python_version()} {platform.machine()} {platform.libc_ver()}".encode())
     for package in ("deploy.rollout", "deploy.evidence"):
         for source in sorted(files(package).iterdir(), key=lambda each: each.name):
             if source.name.endswith(".py"):

@@ -1,4 +1,5 @@
-"""Which state belongs to a home, what the home is called in it, and the refusal to begin anew beside packages that an earlier state still describes.
+"""Which state belongs to a home, what the home is called in it, and the refusal to begin anew beside packages that an
+earlier state still describes.
 
 How the database is opened is database.py's business.
 """

@@ -47,8 +47,12 @@ class Known:
         if known is not None and known[0] == text:
             return known[1]
         read = from_text(text)
-        self._by_model[model] = (text, read)
+        self.know(model, text, read)
         return read
+
+    def know(self, model: str, text: str, deployment: Deployment) -> None:
+        """`text` was made of `deployment`."""
+        self._by_model[model] = (text, deployment)
 
 
 def standings(connection: Connection, known: Known, models: Collection[str]) -> dict[str, Standing]:
@@ -95,12 +99,14 @@ class Changes:
         if after == before.deployment and decision.action is None:
             return
         if seen is not None:
+            if stretch.rules not in ("", rules_digest()):  # another release, or machine, decided until now
+                stretch = self._checked(stretch, before.deployment, before.text or "")
             body = packed(seen)
             stretch = stretch.seeing(body)
             self._observed.append({"since": stretch.since, "body": body, "digest": stretch.digest})
         text = to_text(after)
         if decision.action is not None:
-            stretch = self._told(before, stretch, decision, text)
+            stretch = self._told(before, stretch, decision, text, decided=seen is not None)
         elif stretch.observations >= CHECKPOINT_EVERY:
             stretch = self._checked(stretch, after, text)
         row = {"of": after.model, "revision": after.revision, "body": text, "stretch": stretch.to_text()}
@@ -125,7 +131,7 @@ class Changes:
                     "it was deployed for the first time by somebody else at the same moment; look at its status"
                 ) from error
 
-    def _told(self, before: Standing, stretch: Stretch, decision: Decision, text: str) -> Stretch:
+    def _told(self, before: Standing, stretch: Stretch, decision: Decision, text: str, *, decided: bool) -> Stretch:
         """An event ends a stretch and begins the next one."""
         after = decision.deployment
         told = self._append(
@@ -135,6 +141,7 @@ class Changes:
             before=before.text or to_text(before.deployment),
             after=text,
             plan=plan_digest((before.deployment.trial or after.trial or after).plan),
+            decided=decided,
         )  # fmt: skip
         rollout = None if after.trial is None else stretch.rollout or told.seq
         return Stretch(told.seq, rollout, 0, told.hash)
@@ -146,15 +153,23 @@ class Changes:
         return Stretch(told.seq, stretch.rollout, 0, told.hash)
 
     def _append(
-        self, event: Event, stretch: Stretch, *, before: str | None = None, after: str, plan: str | None
+        self,
+        event: Event,
+        stretch: Stretch,
+        *,
+        before: str | None = None,
+        after: str,
+        plan: str | None,
+        decided: bool = False,
     ) -> Link:
-        by = self._author.epoch
         evidence = {
             "since": stretch.since,
             "rollout": stretch.rollout,
             "observations": stretch.observations,
             "digest": stretch.digest,
-            "decided": None if by is None else {"epoch": by, "rules": rules_digest()},
+            "rules": stretch.rules,
+            "decided": decided,
+            "epoch": self._author.epoch,
             "plan": plan,
             "pruned": self._prune(event.model),
         }

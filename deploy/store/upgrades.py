@@ -4,11 +4,11 @@ leaves the older database as it was, which the next start takes up again.
 
 import time
 
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, select, text, update
 
 from deploy.audit.observations import Stretch
 from deploy.store import schema
-from deploy.store.history import UPGRADE, appending
+from deploy.store.history import CHECKPOINT, UPGRADE, appending
 from deploy.store.records import Event
 
 
@@ -30,31 +30,31 @@ def _chained(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {name} RENAME TO {name}_before"))
     connection.execute(text("ALTER TABLE deployments ADD COLUMN stretch TEXT"))
     schema.metadata.create_all(connection)
-    for model, stretch in _anchored(connection).items():
-        of = schema.deployments.c.model == model
-        connection.execute(update(schema.deployments).where(of).values(stretch=stretch.to_text()))
+    _anchor(connection)
     kept = ", ".join(c.name for c in schema.processes.columns if c.name != "owner")
     connection.execute(text(f"INSERT INTO processes (owner, {kept}) SELECT '', {kept} FROM processes_before"))  # noqa: S608
     for name in ("events", "processes"):
         connection.execute(text(f"DROP TABLE {name}_before"))
 
 
-def _anchored(connection: Connection) -> dict[str, Stretch]:
-    """Chain the former events; what has been observed of each model since: nothing."""
-    stretches: dict[str, Stretch] = {}
-    number = 0
+def _anchor(connection: Connection) -> None:
+    """Chain the former events, and after them every deployment as it stands today: evidence that was taken in since its
+    latest event left no trace in the history."""
+    number, now = 0, time.time()
+    rows = schema.deployments.c
     with appending(connection) as chain:
         for row in connection.execute(text('SELECT * FROM events_before ORDER BY "seq"')).mappings():
             number += 1
             known = {name: row[name] for name in ("at", "actor", "action", "model", "version", "reason")}
-            link = chain.append(Event(0, **known), before=row["before"], after=row["after"])
-            if row["after"] is not None:
-                stretches[row["model"]] = Stretch(link.seq, None, 0, link.hash)
+            chain.append(Event(0, **known), before=row["before"], after=row["after"])
             if number % 1000 == 0:
                 chain.write()
         reason = f"{number} events from before there was a chain were taken into it as they were found"
-        chain.append(Event(0, time.time(), "teal", UPGRADE, "", None, reason))
-    return stretches
+        chain.append(Event(0, now, "teal", UPGRADE, "", None, reason))
+        for model, body in connection.execute(select(rows.model, rows.body)).all():
+            link = chain.append(Event(0, now, "teal", CHECKPOINT, model, None, "as it was found"), after=body)
+            stretch = Stretch(link.seq, None, 0, link.hash).to_text()
+            connection.execute(update(schema.deployments).where(rows.model == model).values(stretch=stretch))
 
 
 _STEPS = (_chained,)
