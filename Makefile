@@ -42,8 +42,9 @@ fmt: $(DEV_STAMP) ## format and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV_STAMP) ## write the generated pages again: docs/cli.md, docs/limits.md, docs/metrics.md
+docs: $(DEV_STAMP) ## write what is generated again: docs/cli.md, docs/limits.md, docs/metrics.md, Grafana's dashboards
 	$(BIN)/python -m deploy.cli.reference docs
+	$(BIN)/python -m deploy.monitoring
 
 protos: $(DEV_STAMP) ## compile contracts/protos again after editing it
 	$(BIN)/python -m grpc_tools.protoc --proto_path contracts/protos --include_imports \

@@ -2,6 +2,7 @@
 what it found is asked over its HTTP API."""
 
 import math
+import re
 import shutil
 import subprocess
 import time
@@ -13,10 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.e2e.gateway import free_port
 
 CONFIG = Path(__file__).parents[1] / "deploy" / "monitoring" / "prometheus.yml"
+RULES = CONFIG.parent / "rules"
 OPERATING_PORT = "127.0.0.1:8090"  # as it stands in the shipped configuration
 LIMIT = 60.0  # seconds until a wait fails a test; never a measure
 
@@ -70,10 +73,19 @@ class Prometheus:
         return answer.json().get("data") if answer.status_code == 200 else None
 
 
+def rules() -> list[dict[str, Any]]:
+    """Every shipped rule."""
+    files = sorted(RULES.glob("*.yml"))
+    return [rule for file in files for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+
+
 @contextmanager
 def prometheus(folder: Path, operating_port: int) -> Iterator[Prometheus]:
     """Scrapes the operating port every second and keeps everything in `folder`; ended with the block."""
     config = folder / "prometheus.yml"
+    (folder / "rules").mkdir()
+    for file in RULES.glob("*.yml"):
+        (folder / "rules" / file.name).write_text(re.sub(r"(?m)^( +interval:) \w+$", r"\1 1s", file.read_text()))
     text = CONFIG.read_text().replace(OPERATING_PORT, f"127.0.0.1:{operating_port}")
     config.write_text(text.replace("5s", "1s").replace("4s", "1s"))
     own = f"127.0.0.1:{free_port()}"

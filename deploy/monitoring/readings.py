@@ -5,7 +5,6 @@ Read from the present state and never kept, so a reading cannot go stale or outl
 
 from collections import Counter as Tally
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields
 from typing import NamedTuple
 
 from contracts import metrics
@@ -146,8 +145,8 @@ def _evidence(d: Deployment, seen: ShownGuardrail) -> Iterator[Reading]:
             yield Reading(metrics.EVIDENCE, (d.model, watched, hypothesis), evidence)
             yield Reading(metrics.EVIDENCE_THRESHOLD, (d.model, watched, hypothesis), threshold)
     if seen.risk is not None:
-        for bound in fields(seen.risk):
-            yield Reading(metrics.RELATIVE_RISK, (d.model, watched, bound.name), getattr(seen.risk, bound.name))
+        for bound in ("lower", "estimate", "upper"):
+            yield Reading(metrics.RELATIVE_RISK, (d.model, watched, bound), getattr(seen.risk, bound))
     arms = {Role.LIVE: seen.live, Role.CANDIDATE: seen.candidate}
     for role, place in d.places():
         if role in arms:
