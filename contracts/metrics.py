@@ -141,6 +141,19 @@ XDS_NODES = Metric("teal_xds_connected_nodes", "gauge", "Envoys connected to thi
 OPERATOR_COMMANDS = Metric(
     "teal_operator_commands_total", "counter", "Commands of operators by result.", ("command", "result")
 )
+CONTROLLER_LEADER = Metric(
+    "teal_controller_leader", "gauge", "1 when this control plane decides about rollouts, 0 when another one does.", ()
+)
+CONTROLLER_EPOCH = Metric(
+    "teal_controller_epoch", "gauge", "How many times any control plane had begun to decide when this one last did.", ()
+)
+FENCED_WRITES = Metric(
+    "teal_controller_fenced_writes_total",
+    "counter",
+    "Writes of this control plane that were refused because another one had taken over.",
+    (),
+)
+AUDIT_RECORDS = Metric("teal_audit_records_total", "counter", "Events in the chained history, of all models.", ())
 ROLLOUT_STATE = Metric(
     "teal_rollout_state", "gauge", "1 for the state the model is in, 0 for every other one.", (LABEL_MODEL, "state")
 )
@@ -190,8 +203,9 @@ EVIDENCE_GAPS = Metric(
 
 CONTROL_METRICS = (
     SLOT_INFO, WEIGHT_RATIO, REVISION, WORKERS, WORKER_RESTARTS, ENVOY_RESTARTS, XDS_ACK_SECONDS, XDS_NACKS, XDS_NODES,
-    OPERATOR_COMMANDS, ROLLOUT_STATE, ROLLOUT_STATE_ENTERED, ROLLOUT_STATE_DEADLINE, ROLLOUT_DECISIONS,
-    ROLLOUT_SECONDS_SPENT, ROLLBACK_APPLY_SECONDS, EVIDENCE_GAPS,
+    OPERATOR_COMMANDS, CONTROLLER_LEADER, CONTROLLER_EPOCH, FENCED_WRITES, AUDIT_RECORDS, ROLLOUT_STATE,
+    ROLLOUT_STATE_ENTERED, ROLLOUT_STATE_DEADLINE, ROLLOUT_DECISIONS, ROLLOUT_SECONDS_SPENT, ROLLBACK_APPLY_SECONDS,
+    EVIDENCE_GAPS,
 )  # fmt: skip
 
 # A rollout by evidence, while it is under way

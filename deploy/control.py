@@ -32,7 +32,7 @@ from deploy.foresight import Foresight
 from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
-from deploy.monitoring.readings import Observed
+from deploy.monitoring.gather import gathered
 from deploy.pace import Pacer
 from deploy.ports import Applied, WorkerState
 from deploy.reconcile import Reconciler
@@ -189,7 +189,7 @@ class _Plane:
 
     def _parts(self, store: Store, world: "_World", reconciler: Reconciler, foresight: Foresight) -> Parts:
         fleet, telemetry = world.fleet, world.telemetry
-        telemetry.watch(lambda: Observed(store.deployments(), fleet.workers(), reconciler.applied_of))
+        telemetry.watch(lambda: gathered(store, fleet, reconciler))
         return Parts(
             store=store,
             registry=Registry(self._home, store, clock=self._clock),

@@ -26,6 +26,20 @@ class Reading(NamedTuple):
     value: float
 
 
+class Controller(NamedTuple):
+    """A control plane among others that share its database.
+
+    epoch    of the latest time that it led; 0 before
+    fenced   its writes that were refused because another one decides since
+    records  events in the history of all
+    """
+
+    leader: bool = True
+    epoch: int = 0
+    fenced: int = 0
+    records: int = 0
+
+
 class Observed(NamedTuple):
     """The present state, gathered for one scrape.
 
@@ -36,10 +50,11 @@ class Observed(NamedTuple):
     deployments: Collection[Deployment]
     workers: Collection[WorkerStatus]
     applied: Callable[[str], AppliedModel | None]
+    controller: Controller = Controller()
     observed_share: Callable[[str], float | None] = lambda _model: None
 
 
-GAUGES = (
+READ = (
     metrics.SLOT_INFO,
     metrics.WEIGHT_RATIO,
     metrics.REVISION,
@@ -55,6 +70,10 @@ GAUGES = (
     metrics.ROLLOUT_UNITS,
     metrics.ROLLOUT_BAD_UNITS,
     metrics.ETA,
+    metrics.CONTROLLER_LEADER,
+    metrics.CONTROLLER_EPOCH,
+    metrics.FENCED_WRITES,
+    metrics.AUDIT_RECORDS,
 )
 """Every metric that `readings` may give."""
 
@@ -65,7 +84,8 @@ def served(deployments: Collection[Deployment]) -> list[Deployment]:
 
 
 def readings(now: Observed) -> Iterator[Reading]:
-    """Every gauge of what is deployed."""
+    """Everything there is to read."""
+    yield from _controller(now.controller)
     for d in served(now.deployments):
         yield from _slots(d)
         yield from _weights(d, now)
@@ -73,6 +93,13 @@ def readings(now: Observed) -> Iterator[Reading]:
         yield from _state(d)
         yield from _rollout(d)
     yield from _workers(now.workers)
+
+
+def _controller(controller: Controller) -> Iterator[Reading]:
+    yield Reading(metrics.CONTROLLER_LEADER, (), float(controller.leader))
+    yield Reading(metrics.CONTROLLER_EPOCH, (), controller.epoch)
+    yield Reading(metrics.FENCED_WRITES, (), controller.fenced)
+    yield Reading(metrics.AUDIT_RECORDS, (), controller.records)
 
 
 def _slots(d: Deployment) -> Iterator[Reading]:

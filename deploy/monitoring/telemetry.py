@@ -15,10 +15,12 @@ from contracts import metrics
 from contracts.metrics import Metric
 from deploy.evidence.counters import GapKind
 from deploy.monitoring.observed_split import ObservedSplit
-from deploy.monitoring.readings import GAUGES, Observed, Reading, readings, served
+from deploy.monitoring.readings import READ, Observed, Reading, readings, served
 from deploy.rollout.deployment import Deployment, State
 from deploy.rollout.moves import Decision
 from deploy.witness import Testimony
+
+_Family = GaugeMetricFamily | CounterMetricFamily
 
 _ENDS = {State.PROMOTED: "promoted", State.ROLLED_BACK: "rolled_back"}
 _GONE_BACK = frozenset({State.ROLLED_BACK, State.UNDONE})
@@ -76,7 +78,8 @@ class RolloutTelemetry(Collector):
             self._back.observe(max(0.0, at - after.since))
 
     def describe(self) -> Iterable[Family]:
-        return [_gauge(m) for m in GAUGES] + [_counter(metrics.ROLLOUT_DECISIONS), _counter(metrics.EVIDENCE_GAPS)]
+        told = (metrics.ROLLOUT_DECISIONS, metrics.EVIDENCE_GAPS, metrics.LAST_EVIDENCE)
+        return [_family(metric) for metric in (*READ, *told)]
 
     def collect(self) -> Iterable[Family]:
         if self._observed is None:
@@ -86,7 +89,7 @@ class RolloutTelemetry(Collector):
         yield from _families(readings(now))
         yield _told(metrics.ROLLOUT_DECISIONS, models, metrics.DECISIONS, self._decisions)
         yield _told(metrics.EVIDENCE_GAPS, models, tuple(GapKind), self._gaps)
-        newest = _gauge(metrics.LAST_EVIDENCE)
+        newest = _family(metrics.LAST_EVIDENCE)
         for model in models:
             if (at := self._newest.get(model)) is not None:
                 newest.add_metric([model], at)
@@ -95,28 +98,25 @@ class RolloutTelemetry(Collector):
 
 def _families(found: Iterable[Reading]) -> Iterator[Family]:
     """Readings by metric, as Prometheus wants them."""
-    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+    families: dict[str, _Family] = {}
     for metric, labels, value in found:
-        family = families.setdefault(metric.name, _counter(metric) if metric.kind == "counter" else _gauge(metric))
+        family = families.setdefault(metric.name, _family(metric))
         family.add_metric(list(labels), value)
     yield from families.values()
 
 
 def _told(metric: Metric, models: Iterable[str], kinds: Iterable[str], tally: Tally[tuple[str, str]]) -> Family:
     """Every kind of every model, also what never happened: a series that appears with its first event has no rate."""
-    family = _counter(metric)
+    family = _family(metric)
     for model in models:
         for kind in kinds:
             family.add_metric([model, str(kind)], tally[model, str(kind)])
     return family
 
 
-def _gauge(metric: Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
-
-
-def _counter(metric: Metric) -> CounterMetricFamily:
-    return CounterMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+def _family(metric: Metric) -> _Family:
+    made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    return made(metric.name, metric.help, labels=list(metric.labels))
 
 
 def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
