@@ -1,6 +1,6 @@
 """The moves of a deployment: what each command makes of it, and what is refused with which next step. Pure.
 
-Which move answers which command in which state is rules.py.
+A deploy has a file of its own, deploys.py; which move answers which command in which state is rules.py.
 """
 
 from collections.abc import Callable
@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.errors import Conflict, InvalidInput, Stale
-from contracts.names import Color
 from contracts.traffic import TOTAL, percent
-from deploy.rollout.deployment import ON_TRIAL, STATE_OF, Deployment, Place, State, scaled
-from deploy.rollout.events import Deploy, Drain, Health, Order, Weight
-from deploy.rollout.plan import DEFAULTS, Plan, Strategy
-from deploy.rollout.trial import Stage, Trial
+from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State
+from deploy.rollout.events import Drain, Health, Order, Weight
 
 _REMEMBERED = 32  # versions that were rolled back by evidence
 UNDO_SECONDS = 24 * 3600.0  # how long the version before a promotion stays warm
@@ -33,140 +30,8 @@ class Decision:
 Rule = Callable[[Deployment, Order, float], Decision]
 
 
-def deploy_first(d: Deployment, order: Order, now: float) -> Decision:
-    check_revision(d, order)
-    command = _deploy(order)
-    place = Place(command.version, Color.BLUE, command.digest, command.replicas or 1, command.threads or 0)
-    return _start_warming(
-        d, order, now, place, f"version {place.version} is warming in {place.color}; it goes live when ready"
-    )
-
-
-def deploy_next(d: Deployment, order: Order, now: float) -> Decision:
-    command, live = _deploy(order), _live(d)
-    if command.version == live.version:
-        return _scale_live(d, order, now)
-    check_revision(d, order)
-    # It may have to take all traffic on promotion, so it starts as wide as the live version is.
-    replicas = command.replicas or live.replicas
-    threads = live.threads if command.threads is None else command.threads
-    kept = d.previous if d.previous is not None and d.previous.version == command.version else None
-    place = Place(command.version, live.color.other, command.digest, replicas, threads)
-    reason = f"version {place.version} is warming in {place.color} beside live version {live.version}"
-    if d.previous is not None and kept is None:
-        reason += f"; version {d.previous.version} gave up that place and can no longer be returned to at once"
-    return _start_warming(d, order, now, place, reason)
-
-
-def deploy_again(d: Deployment, order: Order, now: float) -> Decision:
-    """Deploy while a candidate exists: the same one again, the live one wider, or a third one, which must wait."""
-    command, candidate = _deploy(order), candidate_of(d)
-    if d.live is not None and command.version == d.live.version:
-        return _scale_live(d, order, now)
-    if command.version != candidate.version:
-        where = f"takes {percent(d.weight)}" if d.state in ON_TRIAL else "is warming"
-        after = "promote or abort" if d.state in ON_TRIAL else "abort"
-        raise Conflict(
-            f"model {d.model}: version {candidate.version} is the candidate and {where}; "
-            f"{after} it before deploying version {command.version}"
-        )
-    if d.state is State.CANARY and d.trial is None and command.strategy is Strategy.DIRECT:
-        return promote(d, order, now)
-    _check_threads(d, command, candidate)
-    wider = scaled(candidate, command.replicas or candidate.replicas)
-    strategy = command.asked or d.strategy
-    plan = command.plan or (d.plan if strategy is d.strategy else DEFAULTS.get(strategy))
-    if (plan, strategy) != (d.plan, d.strategy) and d.trial is not None:
-        raise Conflict(
-            f"model {d.model}: version {candidate.version} is on its way by strategy {d.strategy}; "
-            "abort it before deploying it by another strategy or plan"
-        )
-    if d.state is State.CANARY and d.trial is None and plan is not None:
-        check_revision(d, order)
-        check_able(d, candidate, order.seen.candidate, order.seen.live, "begin its rollout")
-        return start(d, plan, now, f": {order.reason}" if order.reason else "")
-    if (wider, strategy, plan) == (candidate, d.strategy, d.plan):
-        return stay(d, f"version {candidate.version} already is the candidate")
-    reason = f"version {candidate.version} is the candidate with {wider.replicas} workers, strategy {strategy}"
-    return move(
-        d,
-        now,
-        "deploy",
-        with_reason(reason, order),
-        candidate.version,
-        since=d.since,
-        candidate=wider,
-        strategy=strategy,
-        plan=plan,
-    )
-
-
-def start(d: Deployment, plan: Plan, now: float, because: str = "") -> Decision:
-    """A warm candidate takes the first step of its plan."""
-    candidate, trial = candidate_of(d), Trial.begin(plan)
-    takes = f"takes {percent(trial.weight)}"
-    if trial.stage is Stage.SHADOW:
-        takes = f"is sent copies of {percent(plan.mirror)} of the requests"
-    reason = f"version {candidate.version} is warm in {candidate.color} and {takes}{because}"
-    return move(
-        d,
-        now,
-        "start",
-        reason,
-        candidate.version,
-        state=STATE_OF[trial.stage],
-        strategy=plan.strategy,
-        plan=plan,
-        trial=trial,
-        weight=trial.weight,
-    )
-
-
-def _scale_live(d: Deployment, order: Order, now: float) -> Decision:
-    command, live = _deploy(order), _live(d)
-    _check_threads(d, command, live)
-    if command.replicas is None or command.replicas == live.replicas:
-        raise Conflict(
-            f"model {d.model}: version {live.version} is already live with {live.replicas} workers; "
-            "deploy another version, or this one with other replicas"
-        )
-    reason = f"version {live.version} stays live, now with {command.replicas} workers instead of {live.replicas}"
-    return move(
-        d, now, "deploy", with_reason(reason, order), live.version, since=d.since, live=scaled(live, command.replicas)
-    )
-
-
-def _check_threads(d: Deployment, command: Deploy, place: Place) -> None:
-    """A worker keeps its threads for life, and replacing all workers of a version at once would be an outage."""
-    if command.threads is not None and command.threads != place.threads:
-        said = f"{place.threads} threads" if place.threads else "threads chosen by its workers"
-        raise Conflict(
-            f"model {d.model}: version {place.version} is deployed with {said}, which cannot change while it serves; "
-            "drain it first, or deploy another version with other threads"
-        )
-
-
-def _start_warming(d: Deployment, order: Order, now: float, place: Place, reason: str) -> Decision:
-    # The first version of a model has nothing that it could be compared with.
-    strategy = _deploy(order).asked or (Strategy.MANUAL if d.live is None else Strategy.CANARY)
-    return move(
-        d,
-        now,
-        "deploy",
-        with_reason(reason, order),
-        place.version,
-        state=State.WARMING,
-        candidate=place,
-        previous=None,
-        undo_until=None,
-        weight=0,
-        strategy=strategy,
-        plan=_deploy(order).plan or DEFAULTS.get(strategy),
-    )
-
-
 def weigh(d: Deployment, order: Order, now: float) -> Decision:
-    units, candidate, live = units_of(order), candidate_of(d), _live(d)
+    units, candidate, live = units_of(order), candidate_of(d), live_of(d)
     if units == d.weight:
         return stay(d, f"version {candidate.version} already takes {percent(units)}")
     if units > d.weight:
@@ -181,7 +46,7 @@ def weigh(d: Deployment, order: Order, now: float) -> Decision:
 
 def promote(d: Deployment, order: Order, now: float) -> Decision:
     check_revision(d, order)
-    candidate, live = candidate_of(d), _live(d)
+    candidate, live = candidate_of(d), live_of(d)
     check_able(d, candidate, order.seen.candidate, order.seen.live, "promote it")
     reason = f"version {candidate.version} is live; version {live.version} stays warm in {live.color} for {_hours()} h"
     return promoted(d, now, "promote", reason, order.reason)
@@ -205,7 +70,7 @@ def promoted(
         candidate.version,
         state=State.PROMOTED,
         live=candidate,
-        previous=_live(d),
+        previous=live_of(d),
         candidate=None,
         trial=None,
         weight=0,
@@ -240,7 +105,7 @@ def undo(d: Deployment, order: Order, now: float) -> Decision:
 
 def _swap(d: Deployment, order: Order, now: float, state: State, action: str) -> Decision:
     """Live and previous change roles: one weight change onto a version that is still warm."""
-    live, previous = _live(d), _previous(d)
+    live, previous = live_of(d), _previous(d)
     check_able(d, previous, order.seen.previous, order.seen.live, "return to it")
     reason = (
         f"version {previous.version} is live again; version {live.version} stays warm without traffic for {_hours()} h"
@@ -265,7 +130,7 @@ def drain(d: Deployment, order: Order, now: float) -> Decision:
     if d.candidate is not None and d.candidate.version == version:
         return abort(d, order, now)
     if d.previous is not None and d.previous.version == version:
-        reason = f"version {version} was released before the undo window was over; version {_live(d).version} is live"
+        reason = f"version {version} was released before the undo window was over; version {live_of(d).version} is live"
         return move(
             d, now, "drain", with_reason(reason, order), version, state=State.LIVE, previous=None, undo_until=None
         )
@@ -339,7 +204,7 @@ def _hours() -> str:
     return f"{UNDO_SECONDS / 3600:g}"
 
 
-def _live(d: Deployment) -> Place:
+def live_of(d: Deployment) -> Place:
     return _there(d, d.live, "live version")
 
 
@@ -355,12 +220,6 @@ def _there(d: Deployment, place: Place | None, role: str) -> Place:
     if place is None:  # ROLES_OF rules this out for every state whose rules ask
         raise AssertionError(f"{d.state} without a {role}")
     return place
-
-
-def _deploy(order: Order) -> Deploy:
-    if not isinstance(order.command, Deploy):
-        raise TypeError(f"expected a Deploy, got {type(order.command).__name__}")
-    return order.command
 
 
 def units_of(order: Order) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from deploy.rollout.conduct import extend, pause, promote_now, resume, skip, watch, weigh_by_hand
 from deploy.rollout.deployment import Deployment, State
+from deploy.rollout.deploys import deploy_again, deploy_first, deploy_next, start
 from deploy.rollout.events import Observation, Order, Verb
 from deploy.rollout.moves import (
     Decision,
@@ -15,16 +16,12 @@ from deploy.rollout.moves import (
     abort,
     already,
     candidate_of,
-    deploy_again,
-    deploy_first,
-    deploy_next,
     drain,
     move,
     promote,
     promote_again,
     promoted,
     refuse,
-    start,
     stay,
     undo,
     weigh,
