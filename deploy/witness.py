@@ -7,7 +7,7 @@ nothing, so what was counted while nobody watched is dropped, never used twice a
 import asyncio
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from contracts.clock import Clock
 from contracts.errors import TealError
@@ -116,7 +116,7 @@ class Witness:
         seconds, before.told = now - before.told, now
         said = self._weigh(deployment, pair, before, now)
         if isinstance(said, Stretch):
-            return Testimony(seconds, said.counted, said.counted.partial)
+            return Testimony(seconds, replace(said.counted, ago=said.asked - said.since), said.counted.partial)
         return Testimony(seconds, None, said.reason, None if said.kind is GapKind.PENDING else said.kind)
 
     def forget(self) -> None:
@@ -163,4 +163,4 @@ def _both(latest: Looked | Gap, pair: Pair, d: Deployment) -> Both | Gap:
     model, *versions = pair
     samples = [latest.samples.get((model, version), {}) for version in versions]
     mirrored = d.trial is not None and d.trial.stage is Stage.SHADOW
-    return Both(samples[0], samples[1], mirrored)
+    return Both(samples[0], samples[1], mirrored, latest.at)

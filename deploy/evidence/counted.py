@@ -44,6 +44,7 @@ class Counted:
     compared     mirrored requests
     partial      what is missing of this stretch, such as the engine runs; empty when nothing is. What there is may
                  speak of harm, but is not enough to go ahead on
+    ago          seconds since the stretch began, as far as that is known: it may be older than the weights in force
     """
 
     errors: Block
@@ -53,6 +54,7 @@ class Counted:
     judged: tuple[tuple[float, float], ...] = ()
     compared: Compared = NOT_COMPARED
     partial: str = ""
+    ago: float = 0.0
 
     def __add__(self, other: "Counted") -> "Counted":
         """The sum. Judged pairs are evidence in their order and nothing to add up: the sum has none."""

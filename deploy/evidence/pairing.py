@@ -33,11 +33,13 @@ Ends = dict[Source, tuple[Told, Told]]
 
 @dataclass(frozen=True)
 class Both:
-    """Both versions at one look. `mirrored` when the candidate gets copies of requests and nobody its answers."""
+    """Both versions at one look, asked for at `at` on the source's clock. `mirrored` when the candidate gets copies of
+    requests and nobody its answers."""
 
     live: Sample
     candidate: Sample
     mirrored: bool = False
+    at: float = 0.0
 
     @property
     def kinds(self) -> tuple[Kind, Kind]:
@@ -50,12 +52,13 @@ class Both:
 
 @dataclass(frozen=True)
 class Stretch:
-    """What happened between two looks at Envoy, from `since` to `until` on the clock of whoever asked it. `broken` when
-    some of it can no longer be seen, because a process was replaced meanwhile."""
+    """What happened between two looks at Envoy, from `since` to `until` on the clock of whoever asked it, which said
+    `asked` when we looked. `broken` when some of it can no longer be seen, because a process was replaced meanwhile."""
 
     counted: Counted
     since: float
     until: float
+    asked: float
     broken: bool = False
 
 
@@ -100,6 +103,7 @@ def stretch(begun: Anchor, now: Both) -> tuple[Anchor, Stretch] | Gap:
         Counted(errors, batches, slower, bins, partial=missing),
         since=min(before.at for before, _ in ends),
         until=max(after.at for _, after in ends),
+        asked=now.at,
         broken=any(was_reset(before, after) for before, after in ends),
     )
     return Anchor(now, runs_from, pinned), found

@@ -24,7 +24,7 @@ class Seen:
     """One look at the world.
 
     seconds    since the look before, on this process' monotonic clock; 0 for its first one
-    counted    new counts, None when there are none, and then `gap` says why
+    counted    new counts, None when there are none; why there are none, or not all, is the `gap`
     in_force   Envoy acknowledged the weights that are recorded
     live, candidate    ready workers of either version
     """
@@ -35,6 +35,11 @@ class Seen:
     in_force: bool = True
     live: int = 1
     candidate: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are new counts and nothing is missing of them."""
+        return self.counted is not None and not self.counted.partial
 
 
 class Turn(Enum):
@@ -207,14 +212,14 @@ def _wrong_split(state: State, trial: Trial, seen: Seen) -> Judgement | None:
 
 def _recovered(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     """Nothing above holds it up any more."""
-    if state not in (State.HOLD, State.BLIND) or seen.counted is None:
+    if state not in (State.HOLD, State.BLIND) or not seen.whole:
         return None
     return Judgement(Turn.GO_ON, f"what held it up is over; {_progress(trial)}")
 
 
 def _ahead(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     del state
-    if not seen.in_force or seen.counted is None or seen.seconds == 0 or trial.plan.strategy is Strategy.SHADOW:
+    if not seen.in_force or not seen.whole or seen.seconds == 0 or trial.plan.strategy is Strategy.SHADOW:
         return None
     if trial.dwelt < trial.dwell or trial.units < trial.units_needed:
         return None

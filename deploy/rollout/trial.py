@@ -154,6 +154,7 @@ class Trial:
         """Take in new counts. While the live version alone plainly fails they are compared with nothing: being better
         than a sick version proves nothing about a sound one."""
         live, candidate = (self.live.update(counted.errors.live), self.candidate.update(counted.errors.candidate))
+        settled = self.settled and in_force
         findings = self.findings
         if candidate.sick or not live.sick:
             mirrored = self.stage is Stage.SHADOW
@@ -162,12 +163,12 @@ class Trial:
             self,
             findings=findings,
             units=self.units + counted.errors.candidate.units,
-            unseen=0.0,
+            unseen=self.unseen if counted.partial else 0.0,
             counted=self.counted + counted,
             live=live,
             candidate=candidate,
             settled=self.settled or in_force,
-            split=self.split + counted.errors if self.settled and in_force else self.split,
+            split=self.split + counted.errors if settled and counted.ago <= self.dwelt else self.split,
         )
 
     def _clearest(self, *, merely: bool) -> Finding | None:
