@@ -122,12 +122,7 @@ def start(d: Deployment, plan: Plan, now: float, because: str = "") -> Decision:
     if trial.stage is Stage.SHADOW:
         takes = f"is sent copies of {percent(plan.mirror)} of the requests"
     reason = f"version {candidate.version} is warm in {candidate.color} and {takes}{because}"
-    to: dict[str, Any] = {
-        "state": STATE_OF[trial.stage],
-        "weight": trial.weight,
-        "strategy": plan.strategy,
-        "plan": plan,
-    }
+    to: dict[str, Any] = {"state": STATE_OF[trial.stage], "weight": trial.weight, "strategy": plan.strategy}
     return move(d, now, "start", reason, candidate.version, plan=plan, trial=trial, **to)
 
 
