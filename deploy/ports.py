@@ -9,7 +9,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from contracts.names import Color
+from deploy.evidence.counted import Compared
 from deploy.evidence.counters import Looked, Version
+from deploy.rollout.deployment import Deployment
 from router.table import RoutingTable
 
 
@@ -85,6 +87,53 @@ class Counters(Protocol):
     async def look(self, versions: Collection[Version]) -> Looked:
         """All series of these versions now; a version the source knows nothing of may be left out. Raises Unavailable
         when the source cannot be asked, which is not the same as nothing counted."""
+
+
+Value = int | float | str | None
+"""What was predicted for one row: a class, a score or a text; None for what is no number."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a worker remembers of one request (contracts.worker). `at` is wall seconds; without a `kind` (class, score
+    or text) nothing is known of what was `predicted`, else there is one value per row."""
+
+    request_id: str
+    model: str
+    version: int
+    color: Color
+    worker: str
+    at: float
+    rows: int
+    kind: str | None
+    predicted: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What workers remember, and the workers that could not be asked."""
+
+    answers: tuple[Answered, ...]
+    silent: tuple[str, ...] = ()
+
+
+class Recollection(Protocol):
+    """The workers' memories of their answers."""
+
+    async def recall(self, ids: Collection[str], model: str | None = None) -> Recalled:
+        """All answers to these requests that any worker, of this model, remembers."""
+
+    async def since(self, worker: WorkerStatus, after: float | None, share: int) -> tuple[float, tuple[Answered, ...]]:
+        """Answers of one worker after `after` to a share of all request ids, and what to ask with next; none without
+        `after`. Raises Unavailable."""
+
+
+class Outcomes(Protocol):
+    """What is known of a rollout's answers beyond counters."""
+
+    def take(self, deployment: Deployment) -> tuple[tuple[tuple[float, float], ...], Compared]:
+        """What is new since it was taken before: outcomes of labelled answers of live version and candidate in pairs,
+        in the order in which the labels arrived, and how many mirrored requests both answered alike or not."""
 
 
 class Traffic(Protocol):
