@@ -115,6 +115,17 @@ class Telemetry:
         self.batch_seconds.observe(seconds)
         self.padding += padding
 
+    def ran_alone(self, rows: int, padding: int, seconds: float) -> None:
+        self.batches["ok"] += 1
+        self.padding += padding
+        histogram = self.batch_rows
+        histogram.counts[bisect_left(histogram.bounds, rows)] += 1
+        histogram.total += rows
+        histogram = self.batch_seconds
+        histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+        histogram.total += seconds
+        self.queue_wait.counts[0] += 1
+
     def waited(self, seconds: float) -> None:
         self.queue_wait.observe(seconds)
 

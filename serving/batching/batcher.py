@@ -122,11 +122,12 @@ class MicroBatcher:
             raise self._failure(signature, error) from error
         finally:
             guard.end()
-        self._learn(signature, curve, rows, now() - started, ok=True)
-        if started >= self._facts.look_from:
-            self._facts.saw(signature, outputs, started)
-        self._budgets[signature.name].earn(curve.seconds(rows))
-        self._facts.waited(0.0)
+        seconds, bucket, facts = now() - started, curve.bucket(rows), self._facts
+        curve.learn(bucket, seconds)
+        self._budgets[signature.name].earn(seconds)
+        facts.ran_alone(rows, bucket - rows if self._engine.pads and signature.batched else 0, seconds)
+        if started >= facts.look_from:
+            facts.saw(signature, outputs, started)
         return outputs
 
     def submit(

@@ -39,6 +39,10 @@ class Facts:
     def ran(self, rows: int, padding: int, seconds: float, ok: bool) -> None:
         self.runs.append((rows, padding, ok))
 
+    def ran_alone(self, rows: int, padding: int, seconds: float) -> None:
+        self.ran(rows, padding, seconds, ok=True)
+        self.waited(0.0)
+
     def waited(self, seconds: float) -> None:
         self.waits.append(seconds)
 
