@@ -5,44 +5,19 @@ The chain is checked for all models, because it is one; decisions are replayed f
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from deploy.audit.chain import GENESIS, linked
 from deploy.audit.observations import Stretch, extended, rules_digest
 from deploy.audit.replay import Differs, difference, exact, replay
 from deploy.audit.report import Found, Pruned, Report, redecided
 from deploy.rollout.deployment import Deployment, to_text
+from deploy.store.reading import Reading, Row
 
 
-class Kept(Protocol):
-    """One observation as it is stored."""
-
-    seq: int
-    body: bytes
-    digest: str
-
-
-class Standing(Protocol):
-    """One deployment as it is stored."""
-
-    model: str
-    revision: int
-    body: str
-    stretch: str | None
-
-
-class Record(Protocol):
-    """Everything at one moment; deploy.store.reading has it."""
-
-    def head(self) -> tuple[int, str] | None: ...
-    def events(self) -> Iterable[Mapping[str, Any]]: ...
-    def observations(self, since: int) -> Iterable[Kept]: ...
-    def deployments(self) -> Iterable[Standing]: ...
-
-
-def verify(record: Record, model: str | None = None, head: tuple[int, str] | None = None) -> Report:
+def verify(record: Reading, model: str | None = None, head: tuple[int, str] | None = None) -> Report:
     """Check everything and say what was found. `head` is the number and hash of an event that somebody noted earlier:
     who can rewrite the whole database can make a whole chain, and only what is kept elsewhere tells."""
     return _Verifier(record, model, head).verify()
@@ -59,7 +34,7 @@ class _Latest:
 
 @dataclass
 class _Verifier:
-    record: Record
+    record: Reading
     model: str | None
     noted: tuple[int, str] | None
     report: Report = field(default_factory=Report)
@@ -181,7 +156,7 @@ class _Verifier:
 
     # ---- what stands today
 
-    def _stands(self, standing: Standing) -> None:
+    def _stands(self, standing: Row) -> None:
         """The deployment of today is what its latest event left, and what was observed since."""
         model, start = standing.model, self.latest.pop(standing.model, None)
         if start is None:
@@ -198,7 +173,7 @@ class _Verifier:
         except (ValueError, KeyError, TypeError) as error:
             self._wrong(start.seq, model, f"its deployment cannot be read: {type(error).__name__}: {error}")
 
-    def _open(self, standing: Standing, start: _Latest, stretch: Stretch) -> None:
+    def _open(self, standing: Row, start: _Latest, stretch: Stretch) -> None:
         bodies = self._bodies(start.seq, standing.model, start, stretch.observations, stretch.digest)
         if bodies is None:
             return

@@ -11,6 +11,7 @@ from contracts.errors import InvalidInput, NotFound
 from contracts.names import check_model_name
 from contracts.package import Manifest, manifest_to_json
 from deploy.answers import History, Models, Overview, Status, Version, Versions
+from deploy.audit.verify import verify
 from deploy.cli.failures import RegistrationRefused
 from deploy.client import operator
 from deploy.home import Home
@@ -60,6 +61,13 @@ class LocalHome:
     def history(self, model: str, limit: int | None = None) -> History:
         events = self._registry.history(model, 100 if limit is None else limit)
         return {"model": model, "events": [event_view(e) for e in events]}
+
+    def audit(self, model: str | None, head: tuple[int, str] | None) -> dict[str, Any]:
+        """What a check of the record found; `head` is the number and hash of an event noted earlier."""
+        if model is not None:
+            self._registry.history(model, 1)  # raises for a model nobody registered
+        with self._store.audited() as record:
+            return verify(record, model, head).as_json()
 
     def delete(self, model: str, version: int) -> dict[str, Any]:
         self._registry.delete(model, version, actor=operator())
