@@ -1,16 +1,19 @@
-"""The port Outcomes: what labels and mirrored answers say of a rollout. Wiring only."""
+"""What labels and mirrored answers say of rollouts: the port Outcomes, put together of feedback.py and comparing.py."""
 
 from contracts.clock import Clock
 from deploy.comparing import Comparing
 from deploy.evidence.counted import NOT_COMPARED, Compared
 from deploy.feedback import Judge
+from deploy.ports import Fleet, Recollection
 from deploy.rollout.deployment import Deployment
 
 
 class KnownOutcomes:
-    def __init__(self, judge: Judge, comparing: Comparing, clock: Clock) -> None:
-        self._judge = judge
-        self._comparing = comparing
+    """Belongs to one event loop. `comparing.run` has to run beside it."""
+
+    def __init__(self, recollection: Recollection, fleet: Fleet, clock: Clock) -> None:
+        self.judge = Judge(recollection, fleet, clock)
+        self.comparing = Comparing(recollection, fleet, clock)
         self._clock = clock
 
     def take(self, deployment: Deployment) -> tuple[tuple[tuple[float, float], ...], Compared]:
@@ -19,7 +22,7 @@ class KnownOutcomes:
         if live is None or candidate is None or trial is None:
             return (), NOT_COMPARED
         began = self._clock.wall() - trial.age
-        pairs = self._judge.pairs(deployment.model, live.version, candidate.version, began)
+        pairs = self.judge.pairs(deployment.model, live.version, candidate.version, began)
         if not deployment.mirrored():
             return pairs, NOT_COMPARED
-        return pairs, self._comparing.take((deployment.model, live.version, candidate.version))
+        return pairs, self.comparing.take((deployment.model, live.version, candidate.version))

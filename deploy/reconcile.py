@@ -17,7 +17,7 @@ from deploy.audit.observations import Seen
 from deploy.failpoints import reach
 from deploy.lease import Lease
 from deploy.onlooker import NOBODY, Onlooker
-from deploy.ports import Counters, Fleet, Placement, Traffic, WorkerState, WorkerStatus
+from deploy.ports import Counters, Fleet, Outcomes, Placement, Traffic, WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import Observation, observe
 from deploy.rollout.moves import Decision, stay
@@ -63,6 +63,7 @@ class Reconciler:
         clock: Clock,
         onlooker: Onlooker = NOBODY,
         prometheus: Counters | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -71,7 +72,7 @@ class Reconciler:
         self._clock = clock
         self._onlooker = onlooker
         self._lease = Lease(store, clock, holder=store.owner)
-        self._witness = Witness(counters, clock, prometheus)
+        self._witness = Witness(counters, clock, prometheus, outcomes)
         self._witnessing = 0  # the epoch in which the witness began to look
         self._bell = asyncio.Event()  # rung by commands and by the fleet
         self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from contracts.clock import Clock
 from contracts.errors import TealError
-from deploy.evidence.counted import Counted
+from deploy.evidence.counted import NOT_COMPARED, Counted
 from deploy.evidence.counters import Gap, GapKind, Looked, Version
 from deploy.evidence.opinions import Opinions, follow, weigh
 from deploy.evidence.pairing import Both, Stretch
-from deploy.ports import Counters
+from deploy.ports import Counters, Outcomes
 from deploy.rollout.deployment import Deployment
 from deploy.rollout.trial import Stage
 
@@ -90,9 +90,16 @@ class Witness:
     """Belongs to one event loop. `look`, then `tell` each rollout once. With Prometheus, `counters` are the second
     opinion (deploy/evidence/opinions.py)."""
 
-    def __init__(self, counters: Counters, clock: Clock, prometheus: Counters | None = None) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        clock: Clock,
+        prometheus: Counters | None = None,
+        outcomes: Outcomes | None = None,
+    ) -> None:
         self._own = _Watch(counters, clock)
         self._prometheus = None if prometheus is None else _Watch(prometheus, clock)
+        self._outcomes = outcomes
         self._clock = clock
         self._watched: dict[Pair, _Watched] = {}
 
@@ -116,7 +123,9 @@ class Witness:
         seconds, before.told = now - before.told, now
         said = self._weigh(deployment, pair, before, now)
         if isinstance(said, Stretch):
-            return Testimony(seconds, replace(said.counted, ago=said.asked - said.since), said.counted.partial)
+            judged, compared = self._outcomes.take(deployment) if self._outcomes else ((), NOT_COMPARED)
+            counted = replace(said.counted, ago=said.asked - said.since, judged=judged, compared=compared)
+            return Testimony(seconds, counted, counted.partial)
         return Testimony(seconds, None, said.reason, None if said.kind is GapKind.PENDING else said.kind)
 
     def forget(self) -> None:
