@@ -28,12 +28,10 @@ from deploy.rollout.trial import Stage, Trial
 
 def watch(d: Deployment, seen: Observation, now: float) -> Decision:
     """One tick."""
-    trial, judgement = steer(
-        d.state,
-        trial_of(d),
-        Seen(seen.seconds, seen.counted, seen.gap, seen.in_force, seen.live.ready, seen.candidate.ready),
-    )
-    seen_too = replace(d, trial=trial, reason=f"version {candidate_of(d).version}: {judgement.reason}")
+    candidate, there = candidate_of(d), seen.candidate
+    looked = Seen(seen.seconds, seen.counted, seen.gap, seen.in_force, seen.live.ready, there.ready)
+    trial, judgement = steer(d.state, trial_of(d), replace(looked, deaths=there.deaths, workers=candidate.replicas))
+    seen_too = replace(d, trial=trial, reason=f"version {candidate.version}: {judgement.reason}")
     if judgement.turn is Turn.STAY:
         return Decision(seen_too, None, seen_too.reason)
     return _turn(seen_too, judgement, now)

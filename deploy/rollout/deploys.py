@@ -109,15 +109,17 @@ def _otherwise(d: Deployment, order: Order, now: float, strategy: Strategy, plan
     _check_tried(d, command, strategy)
     check_able(d, candidate, order.seen.candidate, order.seen.live, "begin its rollout")
     if plan is not None:
-        return start(d, plan, now, f": {order.reason}" if order.reason else "")
+        deaths = order.seen.candidate.deaths
+        return start(d, plan, now, deaths=deaths, because=f": {order.reason}" if order.reason else "")
     reason = f"version {candidate.version} is moved by hand from here on and takes 0 %"
     to: dict[str, Any] = {"state": State.CANARY, "strategy": strategy, "plan": None, "trial": None}
     return move(d, now, "deploy", with_reason(reason, order), candidate.version, **to)
 
 
-def start(d: Deployment, plan: Plan, now: float, because: str = "") -> Decision:
-    """A warm candidate takes the first step of its plan, or is mirrored before."""
-    candidate, trial = candidate_of(d), Trial.begin(plan)
+def start(d: Deployment, plan: Plan, now: float, *, deaths: int, because: str = "") -> Decision:
+    """A warm candidate takes the first step of its plan, or is mirrored before. `deaths` of its workers so far are
+    not held against it."""
+    candidate, trial = candidate_of(d), Trial.begin(plan, deaths)
     takes = f"takes {percent(trial.weight)}"
     if trial.stage is Stage.SHADOW:
         takes = f"is sent copies of {percent(plan.mirror)} of the requests"

@@ -112,12 +112,13 @@ Command = Deploy | Weight | Drain | Extend | Plain
 
 @dataclass(frozen=True)
 class Health:
-    """One place as the fleet sees it: ready workers, why one of them is broken (None: none is), and the latest reason
-    of a worker that is not ready."""
+    """One place as the fleet sees it: ready workers, why one of them is broken (None: none is), the latest reason of a
+    worker that is not ready, and how often one of them died, which a quick restart would hide from `ready`."""
 
     ready: int = 0
     broken: str | None = None
     waiting_for: str = "no worker has started yet"
+    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,4 +177,5 @@ def _health(deployment: Deployment, place: Place | None, workers: Collection[Wor
         ready=sum(w.state is WorkerState.READY for w in own),
         broken=broken,
         waiting_for=waiting or Health.waiting_for,
+        deaths=sum(w.restarts for w in own),
     )

@@ -59,13 +59,13 @@ def _watch_warming(d: Deployment, seen: Observation, now: float) -> Decision:
     if health.broken is not None:
         return _failed(d, now, health.broken)
     if health.ready >= enough:
-        return _warm(d, now)
+        return _warm(d, seen, now)
     if seen.warming_seconds >= WARMING_SECONDS:
         return _failed(d, now, f"not ready after {WARMING_SECONDS / 60:g} minutes: {health.waiting_for}")
     return stay(d, d.reason)
 
 
-def _warm(d: Deployment, now: float) -> Decision:
+def _warm(d: Deployment, seen: Observation, now: float) -> Decision:
     place = candidate_of(d)
     if d.live is None:
         reason = f"version {place.version} is live in {place.color}: it is the first version and is warm"
@@ -73,7 +73,7 @@ def _warm(d: Deployment, now: float) -> Decision:
     if d.strategy is Strategy.DIRECT:
         return promoted(d, now, "live", f"version {place.version} is warm and live: its strategy is direct", "")
     if d.plan is not None:
-        return start(d, d.plan, now)
+        return start(d, d.plan, now, deaths=seen.candidate.deaths)
     reason = (
         f"version {place.version} is warm in {place.color} and takes 0 %: waiting for an operator's weight or promote"
     )

@@ -27,6 +27,7 @@ class Seen:
     counted    new counts, None when there are none; why there are none, or not all, is the `gap`
     in_force   Envoy acknowledged the weights that are recorded
     live, candidate    ready workers of either version
+    deaths     of the candidate's workers, as its fleet has counted them; `workers` is how many it should have
     """
 
     seconds: float
@@ -35,6 +36,8 @@ class Seen:
     in_force: bool = True
     live: int = 1
     candidate: int = 1
+    deaths: int = 0
+    workers: int = 1
 
     @property
     def whole(self) -> bool:
@@ -80,6 +83,7 @@ def _take_in(state: State, trial: Trial, seen: Seen) -> Trial:
         unseen=trial.unseen + seen.seconds,
         paused=trial.paused + seen.seconds if state is State.PAUSED else 0.0,
         dwelt=trial.dwelt + seen.seconds if moves else trial.dwelt,
+        deaths=min(trial.deaths, seen.deaths),  # a new control plane counts from nothing
     )
     return trial if seen.counted is None else trial.saw(seen.counted, in_force=moves)
 
@@ -101,12 +105,16 @@ def _harm(state: State, trial: Trial, seen: Seen) -> Judgement | None:
 
 
 def _candidate_down(state: State, trial: Trial, seen: Seen) -> Judgement | None:
-    del trial
-    if seen.candidate > 0:
+    """A dead worker is replaced within a second, which may be between two ticks, so deaths are counted as well."""
+    died = seen.deaths - trial.deaths
+    if seen.candidate > 0 and died < seen.workers:
         return None
     if seen.live == 0:
         return _halt(state, State.HOLD, "neither version has a ready worker: nothing would be gained by moving")
-    return Judgement(Turn.ROLLBACK, "the candidate has no ready worker")
+    if not seen.candidate:
+        return Judgement(Turn.ROLLBACK, "the candidate has no ready worker")
+    workers = "the candidate's only worker" if seen.workers == 1 else f"one of the candidate's {seen.workers} workers"
+    return Judgement(Turn.ROLLBACK, f"{workers} died {'once' if died == 1 else f'{died} times'}")
 
 
 def _undecided(state: State, trial: Trial, seen: Seen) -> Judgement | None:

@@ -46,6 +46,7 @@ class Trial:
     live, candidate    whether either version plainly fails now
     settled   counts came since the weights changed: the next ones are of these weights alone
     split     who got how many requests since then
+    deaths    of the candidate's workers before its first step
     accepted  what an operator said may differ; `uneven`: that traffic may be divided otherwise than it should
     """
 
@@ -61,16 +62,17 @@ class Trial:
     counted: Counted = NONE_COUNTED
     live: Illness = WELL
     candidate: Illness = WELL
+    deaths: int = 0
     settled: bool = False
     split: Block = NOTHING
     accepted: tuple[Watched, ...] = ()
     uneven: bool = False
 
     @classmethod
-    def begin(cls, plan: Plan) -> "Trial":
+    def begin(cls, plan: Plan, deaths: int = 0) -> "Trial":
         """A trial before its first step, which may be a mirror."""
         findings = tuple(Finding.begin(guardrail, plan) for guardrail in plan.guardrails)
-        return cls(plan, findings, Stage.SHADOW if plan.mirror else Stage.CANARY)
+        return cls(plan, findings, Stage.SHADOW if plan.mirror else Stage.CANARY, deaths=deaths)
 
     @property
     def here(self) -> Step:

@@ -45,8 +45,8 @@ def roll_out(
     return End(d.state, most, exposed)
 
 
-def started(plan: Plan) -> Deployment:
-    """A candidate that is warm beside a live version, at its first step."""
+def started(plan: Plan, deaths: int = 0) -> Deployment:
+    """A candidate that is warm beside a live version, at its first step, after so many deaths of its workers."""
     warming = Deployment(
         "m",
         state=State.WARMING,
@@ -55,7 +55,7 @@ def started(plan: Plan) -> Deployment:
         strategy=plan.strategy,
         plan=plan,
     )
-    return decide(warming, look(None), 0.0).deployment
+    return decide(warming, look(None, candidate=Health(ready=1, deaths=deaths)), 0.0).deployment
 
 
 def look(counted: Counted | None, **other: Any) -> Observation:

@@ -1,10 +1,13 @@
 """Whole rollouts in simulated time end as was worked out beforehand: how often wrongly, and after how long."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from contracts.traffic import TOTAL
-from deploy.rollout.deployment import State
+from deploy.rollout.deployment import State, scaled
+from deploy.rollout.events import Health
 from deploy.rollout.rules import decide
 from tests.deploy.rollout.simulated import ERRORS_ONLY, End, look, roll_out, started, traffic
 
@@ -59,3 +62,22 @@ def test_ticks_that_come_more_often_than_counts_make_no_step_longer():
         counted = traffic(rng, 100, d.weight / TOTAL, 0.01, 0.01) if seconds % 5 == 0 else None
         d = decide(d, look(counted, seconds=1.0), 0.0).deployment
     assert seconds == ERRORS_ONLY.steps[0].dwell
+
+
+@pytest.mark.parametrize(("workers", "deaths", "state"), [(1, 1, State.ROLLED_BACK), (2, 1, State.CANARY),
+                                                          (2, 2, State.ROLLED_BACK)])  # fmt: skip
+def test_a_candidate_whose_workers_died_is_rolled_back_even_if_they_were_back_before_anybody_looked(
+    workers, deaths, state
+):
+    d = started(ERRORS_ONLY)
+    assert d.candidate is not None
+    d = replace(d, candidate=scaled(d.candidate, workers))
+    assert decide(d, look(None, candidate=Health(ready=workers, deaths=deaths)), 0.0).deployment.state is state
+
+
+def test_deaths_before_the_first_step_are_not_held_against_a_candidate():
+    d = started(ERRORS_ONLY, deaths=3)
+    d = decide(d, look(None, candidate=Health(ready=1, deaths=3)), 0.0).deployment
+    assert d.state is State.CANARY
+    d = decide(d, look(None, candidate=Health(ready=1, deaths=0)), 0.0).deployment  # a new control plane
+    assert decide(d, look(None, candidate=Health(ready=1, deaths=1)), 0.0).deployment.state is State.ROLLED_BACK
