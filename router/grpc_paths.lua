@@ -232,6 +232,12 @@ local function target(path, body)
   return PATHS[path](body, byte, FRAME, body:length())
 end
 
+-- A worker says with its HTTP status whose fault an error is, for Envoy's statistics; gRPC's own is in grpc-status.
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get("grpc-status") then headers:replace(":status", "200") end
+end
+
 function envoy_on_request(handle)
   local path = handle:headers():get(":path"):match("^[^?]*")
   local timeout = handle:headers():get("grpc-timeout")

@@ -7,8 +7,9 @@ import struct
 from urllib.parse import quote
 
 from contracts.errors import InvalidInput, TealError, TooLarge, Unsupported
+from contracts.metrics import Outcome
 from serving.http.answers import Answer, Header
-from serving.http.errors import grpc_status_of
+from serving.http.errors import grpc_status_of, outcome_of, status_of
 from serving.http.incoming import Head
 
 GRPC = b"application/grpc"
@@ -54,9 +55,13 @@ def message_answer(message: bytes) -> Answer:
 
 
 def refusal(error: TealError) -> Answer:
-    """The answer for an error of the tree: headers alone."""
+    """The answer for an error of the tree: headers alone. The HTTP status, which Envoy counts and then takes off, says
+    whose fault it is as it does for REST."""
+    status = status_of(error)
     headers: tuple[Header, ...] = (
         (b"grpc-status", b"%d" % grpc_status_of(error)),
         (b"grpc-message", quote(error.message, safe=_PLAIN).encode()),
     )
-    return Answer(200, b"", GRPC, headers=(*headers, _CODINGS) if isinstance(error, Unsupported) else headers)
+    if outcome_of(status) is Outcome.CLIENT_ERROR:  # 501 among them
+        status = 400
+    return Answer(status, b"", GRPC, headers=(*headers, _CODINGS) if isinstance(error, Unsupported) else headers)

@@ -12,6 +12,9 @@ import httptools
 
 from contracts.worker import PATH_READY
 
+# What a worker's HTTP status is when it answers a call with an error: 4 for the caller's fault, 5 for its own.
+WHOSE_FAULT = {0: 200, 3: 400, 4: 504, 5: 400, 14: 503}
+
 
 @dataclass
 class Behaviour:
@@ -115,7 +118,7 @@ class _Connection(asyncio.Protocol):
         self._forget()
         if self._transport.is_closing():
             return
-        head = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
+        head = f"HTTP/1.1 {WHOSE_FAULT.get(status, 500)} X\r\ncontent-type: application/grpc\r\n"
         end = f"grpc-status: {status}\r\n" + (f"grpc-message: {message}\r\n" if message else "")
         if status:
             self._transport.write(f"{head}content-length: 0\r\n{end}\r\n".encode())
