@@ -13,6 +13,7 @@ HEADER_REQUEST_ID = "x-request-id"
 HEADER_KEY = "x-teal-key"
 HEADER_TIMEOUT_MS = "x-teal-timeout-ms"
 HEADER_ATTEMPT = "x-envoy-attempt-count"  # 2 on a request whose first worker did not answer; Envoy's own word
+HEADER_MIRRORED = "x-teal-mirrored"  # "1" on a copy of a request whose answer nobody gets
 HEADER_MODEL = "x-teal-model"
 HEADER_VERSION = "x-teal-version"
 HEADER_COLOR = "x-teal-color"

@@ -37,6 +37,19 @@ class TrafficSplit:
         return self.blue if color is Color.BLUE else self.green
 
 
+@dataclass(frozen=True)
+class Mirror:
+    """A share of a model's requests, in units of 0.01 %, that is copied to the version in one place, whose answers
+    nobody gets."""
+
+    color: Color
+    units: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.units <= TOTAL:
+            raise InvalidInput(f"a mirror takes more than 0 % and at most 100 % of requests, got {percent(self.units)}")
+
+
 def parse_percent(text: str | float | int) -> int:
     """Turn "25", 12.5 or "0.01" into units of 0.01 %; raise InvalidInput for anything but 0…100 in steps of 0.01."""
     try:

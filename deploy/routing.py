@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from contracts.names import Role
+from contracts.traffic import Mirror
 from deploy.ports import Placement, WorkerState, WorkerStatus
 from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import workers_of
@@ -71,7 +72,12 @@ def _routes(d: Deployment, workers: Collection[WorkerStatus], labels: Mapping[st
     names = {label: version for label, version in labels.items() if version in versions}
     names |= {p.color.value: p.version for p in places}
     names |= {role.value: p.version for role, p in d.places() if role is not Role.PREVIOUS and p in places}
-    return ModelRoutes(d.model, backends, split, names)
+    return ModelRoutes(d.model, backends, split, names, _mirror(d))
+
+
+def _mirror(d: Deployment) -> Mirror | None:
+    units = d.mirrored()
+    return Mirror(d.candidate.color, units) if units and d.candidate is not None else None
 
 
 def _endpoints(model: str, place: Place, workers: Collection[WorkerStatus]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Clusters are never edited (router/naming.py); endpoints are, each time a worker comes or goes.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -17,7 +18,7 @@ from google.protobuf import json_format
 from contracts.errors import InvalidInput
 from contracts.limits import Limits
 from contracts.worker import PATH_READY
-from router.naming import PREDICT, cluster_name
+from router.naming import MIRROR, PINNED, PREDICT, cluster_name
 from router.table import Backend, ModelRoutes
 
 # json_format finds the message behind an "@type" only among the loaded ones.
@@ -26,6 +27,8 @@ HTTP_OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_nam
 UPSTREAM_IDLE_SECONDS = 60  # below the worker's own 75 s, so that it is never the worker who hangs up on a request
 BUFFER_BYTES = 32 * 1024
 CONCURRENT = 4096  # of connections, of requests, of waiting requests: either place can carry all traffic
+# Copies under way: a candidate too slow for its share of copies gets fewer, rather than holding their bodies in memory.
+MIRRORED = 64
 
 # Retries at once that are always allowed; above it, 20 % of what is under way. One worker of two that dies takes half
 # of all requests under way with it, and each of them deserves its second try: Envoy's own floor of 3 failed the rest.
@@ -33,25 +36,36 @@ CONCURRENT = 4096  # of connections, of requests, of waiting requests: either pl
 RETRY_FLOOR = 256
 
 
-@lru_cache(maxsize=8)
-def template(limits: Limits) -> Any:
+@lru_cache(maxsize=16)
+def template(kind: str, limits: Limits) -> Any:
     """The cluster without its name."""
-    return json_format.ParseDict(_settings(limits), Cluster())
+    return json_format.ParseDict(_settings(MIRRORED if kind == MIRROR else CONCURRENT, limits), Cluster())
 
 
-@lru_cache(maxsize=8)
-def settings_digest(limits: Limits) -> str:
-    return str(sha256(template(limits).SerializeToString(deterministic=True)).hexdigest()[:4])
+@lru_cache(maxsize=16)
+def settings_digest(kind: str, limits: Limits) -> str:
+    return str(sha256(template(kind, limits).SerializeToString(deterministic=True)).hexdigest()[:4])
 
 
-def name_of(routes: ModelRoutes, backend: Backend, limits: Limits) -> str:
-    return cluster_name(PREDICT, routes.model, backend, settings_digest(limits))
+def clusters_of(routes: ModelRoutes) -> Iterator[tuple[str, Backend]]:
+    """The kind and the backend of every cluster of a model. Only where there are two versions to compare, requests
+    that name one of them need a cluster of their own (docs/decisions/0015)."""
+    for backend in routes.backends:
+        yield PREDICT, backend
+        if len(routes.backends) > 1:
+            yield PINNED, backend
+        if routes.mirror is not None and routes.mirror.color is backend.color:
+            yield MIRROR, backend
 
 
-def cluster(name: str, limits: Limits) -> Any:
+def name_of(kind: str, routes: ModelRoutes, backend: Backend, limits: Limits) -> str:
+    return cluster_name(kind, routes.model, backend, settings_digest(kind, limits))
+
+
+def cluster(kind: str, name: str, limits: Limits) -> Any:
     """An Envoy Cluster that gets its endpoints over ADS under the same name."""
     made = Cluster()
-    made.CopyFrom(template(limits))
+    made.CopyFrom(template(kind, limits))
     made.name = name
     made.eds_cluster_config.service_name = name
     return made
@@ -75,7 +89,7 @@ def address(endpoint: str) -> Any:
     return Address(socket_address=SocketAddress(address=host.strip("[]"), port_value=int(port)))
 
 
-def _settings(limits: Limits) -> dict[str, Any]:
+def _settings(at_once: int, limits: Limits) -> dict[str, Any]:
     return {
         "type": "EDS",
         # Without a time limit on the first fetch: a cluster that is not yet told its endpoints stays "warming".
@@ -100,9 +114,9 @@ def _settings(limits: Limits) -> dict[str, Any]:
             "thresholds": [
                 {
                     "priority": "DEFAULT",
-                    "max_connections": CONCURRENT,
-                    "max_pending_requests": CONCURRENT,
-                    "max_requests": CONCURRENT,
+                    "max_connections": at_once,
+                    "max_pending_requests": at_once,
+                    "max_requests": at_once,
                     "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": RETRY_FLOOR},
                     "track_remaining": True,
                 }

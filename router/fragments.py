@@ -34,9 +34,9 @@ class Tree(StrEnum):
 class Fragment:
     """A part of the route table, already serialized, with the facts that a Snapshot checks.
 
-    `lists` are (tree, path prefix, RouteList bytes); `clusters` every cluster of the table that some route leads to;
-    `totals` the sums of all weighted splits. Made only by `of`, from the very messages that are sent, so facts and
-    bytes cannot differ.
+    `lists` are (tree, path prefix, RouteList bytes); `clusters` every cluster of the table that some route leads or
+    copies to; `totals` the sums of all weighted splits. Made only by `of`, from the very messages that are sent, so
+    facts and bytes cannot differ.
     """
 
     model: str
@@ -49,10 +49,11 @@ class Fragment:
         routes = [route for routes in lists.values() for route in routes.routes]
         splits = [r.route.weighted_clusters.clusters for r in routes if r.route.HasField("weighted_clusters")]
         single = {r.route.cluster for r in routes if r.route.HasField("cluster")}
+        copies = {mirror.cluster for r in routes for mirror in r.route.request_mirror_policies}
         return cls(
             model=model,
             lists=tuple((tree, key, made.SerializeToString(deterministic=True)) for (tree, key), made in lists.items()),
-            clusters=frozenset(single | {arm.name for split in splits for arm in split}) - STATIC,
+            clusters=frozenset(single | copies | {arm.name for split in splits for arm in split}) - STATIC,
             totals=tuple(sum(arm.weight.value for arm in split) for split in splits),
         )
 

@@ -7,7 +7,7 @@ Static on purpose: a changed listener drains its connections, so no rollout ever
 from typing import Any
 
 from contracts.limits import Limits
-from contracts.names import HEADER_COLOR, HEADER_MODEL, HEADER_VERSION
+from contracts.names import HEADER_COLOR, HEADER_MIRRORED, HEADER_MODEL, HEADER_VERSION
 from router.local_replies import local_replies
 from router.naming import ANSWERS, BRIDGE
 from router.rpc import BUFFER, HEADER_ANSWER, HTTP2, ONLY_HTTP2, PLAIN_TYPE, READER, lua
@@ -18,6 +18,8 @@ BUFFER_BYTES = 32 * 1024  # per connection and direction; Envoy's advice for por
 STREAMS_PER_CONNECTION = 100
 STREAM_WINDOW = 256 * 1024  # HTTP/2: large enough that a body of megabytes is not a conversation
 CONNECTION_WINDOW = 1024 * 1024
+
+OURS = (HEADER_MODEL, HEADER_VERSION, HEADER_COLOR, HEADER_ANSWER, HEADER_MIRRORED)  # not for callers to set
 
 _TYPE = "type.googleapis.com/envoy.extensions."
 _MANAGER = _TYPE + "filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -136,7 +138,7 @@ def _who_asks() -> dict[str, Any]:
                     "@type": _EARLY,
                     "mutations": [
                         {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
-                        *({"remove": name} for name in (HEADER_MODEL, HEADER_VERSION, HEADER_COLOR, HEADER_ANSWER)),
+                        *({"remove": name} for name in OURS),
                     ],
                 },
             }

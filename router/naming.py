@@ -6,7 +6,11 @@ with. So a cluster never changes: other settings make another cluster, which is 
 
 from router.table import Backend
 
-PREDICT = "predict"
+# What a cluster is for. Each has its own statistics and limits, so that what the split sends can be told from the rest.
+PREDICT = "predict"  # requests of the split: evidence
+PINNED = "pinned"  # requests that name a version, and questions about the model, while a split divides the others
+MIRROR = "mirror"  # copies of requests, for nobody
+KINDS = (PREDICT, PINNED, MIRROR)
 SEPARATOR = "|"  # no model name holds one, and Envoy leaves it alone in names of statistics
 
 DIGEST_LETTERS = 12
@@ -37,6 +41,11 @@ def cluster_name(kind: str, model: str, backend: Backend, settings: str) -> str:
     """`predict|0a1b2c3d4e5f-9f3a|digits|2|green`: kind, package digest and settings digest, model, version, color."""
     package = backend.digest.removeprefix("sha256:")[:DIGEST_LETTERS]
     return SEPARATOR.join((kind, f"{package}-{settings}", model, str(backend.version), backend.color.value))
+
+
+def kind_of(name: str) -> str:
+    """What a cluster is for."""
+    return name.split(SEPARATOR, 1)[0]
 
 
 def version_of(name: str) -> str:

@@ -16,7 +16,7 @@ from contracts.limits import LIMITS, Limits
 from router.ads import Ads, Kind
 from router.envoy import POLL_SECONDS, ClusterFacts
 from router.errors import PublishRefused, PublishTimedOut
-from router.naming import version_of
+from router.naming import MIRROR, kind_of, version_of
 from router.snapshot import Resource, Snapshot, build
 from router.table import RoutingTable
 
@@ -163,12 +163,12 @@ class Publisher:
     async def _wait_until_drained(self, former: Snapshot | None, wanted: Snapshot) -> None:
         """Until no request is under way on what lost all its traffic, bounded by the longest a request may take.
 
-        Seen idle twice in a row, further apart than a retry's back-off, in which a request is counted nowhere. Pinned
-        requests count too, Envoy does not tell them apart; a version that is never idle for their sake costs the
-        whole bound.
+        Seen idle twice in a row, further apart than a retry's back-off, in which a request is counted nowhere.
+        Nobody waits for the answers of a mirror.
         """
         losing = {n for n, share in (former.shares if former else {}).items() if share and not wanted.shares.get(n)}
         losing |= self._ads.known(Kind.CLUSTERS).keys() - wanted.clusters.keys()
+        losing = {name for name in losing if kind_of(name) != MIRROR}
         if not losing:
             return
         until, idle = self._clock.monotonic() + self._patience.drain, 0
@@ -212,6 +212,6 @@ def _complete(table: RoutingTable, limits: Limits) -> Snapshot:
 
 
 def _readable(names: Collection[str]) -> str:
-    said = [version_of(name) for name in sorted(names)[:3]]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(said) + more
+    versions = sorted({version_of(name) for name in names})
+    more = f" and {len(versions) - 3} more" if len(versions) > 3 else ""
+    return ", ".join(versions[:3]) + more

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
+from envoy.config.core.v3.base_pb2 import RuntimeFractionalPercent
 from envoy.config.route.v3.route_components_pb2 import (
     HeaderMatcher,
     Route,
@@ -19,14 +21,16 @@ from envoy.config.route.v3.route_components_pb2 import (
 )
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
+from envoy.type.v3.percent_pb2 import FractionalPercent
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from contracts.limits import Limits
-from contracts.names import HEADER_COLOR, HEADER_KEY, HEADER_MODEL, HEADER_VERSION, Color
+from contracts.names import HEADER_COLOR, HEADER_KEY, HEADER_MIRRORED, HEADER_MODEL, HEADER_VERSION, Color
 from router import answers, messages, rpc
-from router.clusters import name_of
+from router.clusters import clusters_of, name_of
 from router.fragments import Fragment, Tree, body_over, direct, header, longest_wait
 from router.local_replies import GRPC_TYPE
+from router.naming import MIRROR, PINNED, PREDICT
 from router.table import Backend, ModelRoutes
 
 LABEL_LIVE = "live"
@@ -40,14 +44,14 @@ V2_ENDS = "(/versions/[^/]+)?(/infer|/ready|/stats|/config)?"  # of the paths th
 
 def fragment(routes: ModelRoutes, limits: Limits) -> Fragment:
     """The routes of one model. The same value gives the same bytes, and is built once while it is in use."""
-    key = (routes.model, routes.backends, routes.split, tuple(sorted(routes.labels.items())))
+    key = (routes.model, routes.backends, routes.split, tuple(sorted(routes.labels.items())), routes.mirror)
     return _fragment(key, limits)
 
 
 @lru_cache(maxsize=20_000)
 def _fragment(key: tuple[Any, ...], limits: Limits) -> Fragment:
-    model, backends, split, labels = key
-    here = _Model(ModelRoutes(model, backends, split, dict(labels)), limits)
+    model, backends, split, labels, mirror = key
+    here = _Model(ModelRoutes(model, backends, split, dict(labels), mirror), limits)
     v1, v2 = f"/v1/models/{model}", f"/v2/models/{model}"
     return Fragment.of(
         model,
@@ -72,8 +76,9 @@ class _Model:
         self.model_header = [header(HEADER_MODEL, routes.model)]
         self.timeout = longest_wait(limits)
         # Several routes lead to each backend: what they share is made once.
-        self.names = {b: name_of(routes, b, limits) for b in routes.backends}
-        self.actions = {b: RouteAction(cluster=name, timeout=self.timeout) for b, name in self.names.items()}
+        self.names = {(kind, b): name_of(kind, routes, b, limits) for kind, b in clusters_of(routes)}
+        single = PINNED if len(routes.backends) > 1 else PREDICT
+        self.actions = {b: RouteAction(cluster=self.names[single, b], timeout=self.timeout) for b in routes.backends}
         self.headers = {b: [*self.model_header, *_version_headers(b)] for b in routes.backends}
 
     def v1(self, base: str) -> Iterable[Any]:
@@ -141,7 +146,7 @@ class _Model:
         # moves except by the change of weight itself, and raising a share never takes a key back.
         arms = [
             WeightedCluster.ClusterWeight(
-                name=self.names[backend],
+                name=self.names[PREDICT, backend],
                 weight=UInt32Value(value=self.routes.split.share(color)),
                 response_headers_to_add=_version_headers(backend),
             )
@@ -151,9 +156,24 @@ class _Model:
         action = RouteAction(
             weighted_clusters=WeightedCluster(clusters=arms, use_hash_policy=BoolValue(value=True)),
             hash_policy=[RouteAction.HashPolicy(header=RouteAction.HashPolicy.Header(header_name=HEADER_KEY))],
+            request_mirror_policies=self._mirrors(),
             timeout=self.timeout,
         )
         return Route(match=match, route=action, response_headers_to_add=self.model_header)
+
+    def _mirrors(self) -> Iterable[Any]:
+        """The copy has the same request id, so that the two answers can be told to be of one request."""
+        mirror = self.routes.mirror
+        backend = self.routes.backend(mirror.color) if mirror is not None else None
+        if mirror is None or backend is None:
+            return
+        share = FractionalPercent(numerator=mirror.units, denominator=FractionalPercent.TEN_THOUSAND)
+        yield RouteAction.RequestMirrorPolicy(
+            cluster=self.names[MIRROR, backend],
+            runtime_fraction=RuntimeFractionalPercent(default_value=share),
+            disable_shadow_host_suffix_append=True,
+            request_headers_mutations=[HeaderMutation(append=header(HEADER_MIRRORED, "1"))],
+        )
 
     def _to(self, backend: Backend, match: Any) -> Any:
         return Route(match=match, route=self.actions[backend], response_headers_to_add=self.headers[backend])

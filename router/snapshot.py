@@ -15,6 +15,7 @@ from router import clusters
 from router.fragments import Fragment
 from router.listener import ROUTES
 from router.messages import Deployed
+from router.naming import PREDICT
 from router.route_table import assemble, table_mark
 from router.routes import fragment
 from router.rpc import services
@@ -37,7 +38,7 @@ class Resource:
 class Snapshot:
     """Clusters, their endpoints and the routes to them.
 
-    shares          cluster name → units of its model's traffic, for every cluster
+    shares          cluster name → units of its model's traffic, for every cluster; 0 for those of no split
     populated       names of the clusters that have an endpoint
     everyone_ready  every model has an endpoint somewhere
     Raises Internal, naming the first thing that does not fit.
@@ -95,11 +96,11 @@ def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
     shares: dict[str, int] = {}
     populated: set[str] = set()
     for routes in table.models:
-        for backend in routes.backends:
-            name = clusters.name_of(routes, backend, limits)
-            made_clusters[name] = _cluster(name, limits)
+        for kind, backend in clusters.clusters_of(routes):
+            name = clusters.name_of(kind, routes, backend, limits)
+            made_clusters[name] = _cluster(kind, name, limits)
             endpoints[name] = _assignment(name, backend.endpoints)
-            shares[name] = routes.split.share(backend.color)
+            shares[name] = routes.split.share(backend.color) if kind == PREDICT else 0
             if backend.endpoints:
                 populated.add(name)
     deployed = tuple(
@@ -119,11 +120,11 @@ def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
     )
 
 
-@lru_cache(maxsize=40_000)
-def _cluster(name: str, limits: Limits) -> Resource:
-    return Resource.of(clusters.cluster(name, limits).SerializeToString(deterministic=True))
+@lru_cache(maxsize=80_000)
+def _cluster(kind: str, name: str, limits: Limits) -> Resource:
+    return Resource.of(clusters.cluster(kind, name, limits).SerializeToString(deterministic=True))
 
 
-@lru_cache(maxsize=40_000)
+@lru_cache(maxsize=80_000)
 def _assignment(name: str, endpoints: tuple[str, ...]) -> Resource:
     return Resource.of(clusters.assignment(name, endpoints).SerializeToString(deterministic=True))

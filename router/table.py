@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from contracts.errors import InvalidInput
 from contracts.names import Color, check_model_name, check_version
-from contracts.traffic import TrafficSplit
+from contracts.traffic import Mirror, TrafficSplit
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class Backend:
 
 @dataclass(frozen=True)
 class ModelRoutes:
-    """One model: its one or two backends in different places, the split between the places, and its labels
-    (label → version, the reserved ones `live`, `candidate`, `blue`, `green` included where they apply)."""
+    """One model: its one or two backends in different places, the split between the places, its labels
+    (label → version, the reserved ones `live`, `candidate`, `blue`, `green` included where they apply), and to whom
+    requests of the split are copied besides."""
 
     model: str
     backends: tuple[Backend, ...]
     split: TrafficSplit
     labels: Mapping[str, int] = field(default_factory=dict)
+    mirror: Mirror | None = None
 
     def __post_init__(self) -> None:
         check_model_name(self.model)
@@ -52,6 +54,8 @@ class ModelRoutes:
         for color in Color:
             if self.split.share(color) > 0 and color not in colors:
                 raise InvalidInput(f"model {self.model}: {color} has a share of traffic and no backend")
+        if self.mirror is not None and (self.mirror.color not in colors or len(colors) == 1):
+            raise InvalidInput(f"model {self.model}: a mirror to {self.mirror.color} needs a backend there and another")
         for label, version in self.labels.items():
             if version not in versions:
                 raise InvalidInput(

@@ -18,6 +18,8 @@ from contracts.names import Color
 from contracts.traffic import TOTAL, TrafficSplit
 from router import bootstrap
 from router.bootstrap import EnvoyConfig
+from router.envoy import ClusterFacts
+from router.naming import kind_of
 from router.publisher import Patience
 from router.router import Router
 from router.table import Backend, ModelRoutes, RoutingTable
@@ -109,6 +111,10 @@ class Gateway:
         self.observer = Counted()
         self.router = Router(self.config, observer=self.observer, patience=PATIENCE)
         await self.router.start()
+
+    async def clusters(self, kind: str) -> dict[str, ClusterFacts]:
+        """What Envoy says of its clusters of one kind."""
+        return {name: facts for name, facts in (await self.router.admin.clusters()).items() if kind_of(name) == kind}
 
     async def get(self, path: str, **more: Any) -> httpx.Response:
         return await self.client.get(path, **more)

@@ -16,7 +16,7 @@ from contracts.names import Color
 from contracts.worker import PATH_READY
 from router import bootstrap, clusters
 from router.bootstrap import EnvoyConfig
-from router.naming import PREDICT, cluster_name, stats_tags
+from router.naming import KINDS, PREDICT, cluster_name, stats_tags
 from router.route_table import assemble
 from tests.router.gateway import backend
 
@@ -96,7 +96,7 @@ def test_a_restarted_control_plane_is_looked_for_within_a_second_and_nothing_exp
 
 
 def test_every_limit_of_a_cluster_is_in_it() -> None:
-    made = json_format.MessageToDict(clusters.cluster("c", LIMITS), preserving_proto_field_name=True)
+    made = json_format.MessageToDict(clusters.cluster(PREDICT, "c", LIMITS), preserving_proto_field_name=True)
     assert made["connect_timeout"] == f"{LIMITS.connect_seconds:.3f}s"
     assert made["lb_policy"] == "LEAST_REQUEST"
     assert made["ignore_health_on_host_removal"] is True
@@ -134,7 +134,7 @@ def test_latency_buckets_are_those_of_our_own_metrics_in_milliseconds() -> None:
 
 
 @pytest.mark.parametrize("model", ["digits", "digits.v2", "a-b_c.d", "_x"])
-@pytest.mark.parametrize("kind", [PREDICT, "shadow"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_clusters_name_comes_back_as_labels(kind: str, model: str) -> None:
     name = cluster_name(kind, model, backend(12, Color.GREEN), "9f3a")
     wanted = {"kind": kind, "model": model, "version": "12", "color": "green"}

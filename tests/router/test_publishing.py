@@ -10,6 +10,7 @@ import pytest
 from contracts.names import Color
 from router import bootstrap
 from router.errors import PublishRefused, PublishTimedOut
+from router.naming import PREDICT as PREDICT_KIND
 from router.naming import version_of
 from router.publisher import Patience
 from router.router import Router
@@ -87,7 +88,7 @@ def test_a_share_is_what_callers_get() -> None:
                 await until(lambda: callers.versions.total() >= 2000, 30)
             n, seen = callers.versions.total(), callers.versions["2"]
             assert abs(seen / n - 0.25) < 5 * math.sqrt(0.25 * 0.75 / n)  # five standard deviations
-            facts = await g.router.admin.clusters()
+            facts = await g.clusters(PREDICT_KIND)
             counted = {name.split("|")[4]: fact.requests for name, fact in facts.items()}
             assert counted == {"blue": n - seen, "green": seen}
 
@@ -131,7 +132,7 @@ def test_a_refused_table_raises_envoys_words_and_traffic_goes_on() -> None:
                 await at(g, blue, green, 0)
             assert callers.failures == {}
             assert [kind for kind, _ in g.observer.refusals] == ["endpoints"]
-            assert len(await g.router.admin.clusters()) == 2
+            assert len(await g.clusters(PREDICT_KIND)) == 2
 
     asyncio.run(story())
 
@@ -260,7 +261,7 @@ def test_a_control_plane_that_lost_time_brings_envoy_to_its_table_without_a_fail
                 await answered(callers, 60)
             assert callers.failures == {}
             assert callers.versions_since(mark) == {"1", "3"}
-            assert len(await g.router.admin.clusters()) == 2
+            assert len(await g.clusters(PREDICT_KIND)) == 2
 
     asyncio.run(story())
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from contracts.errors import Internal, InvalidInput
 from contracts.limits import LIMITS
 from contracts.names import Color
-from contracts.traffic import TOTAL, TrafficSplit
+from contracts.traffic import TOTAL, Mirror, TrafficSplit
 from router import clusters
 from router.listener import ROUTES
+from router.naming import PREDICT
 from router.routes import fragment
 from router.snapshot import Resource, build
 from router.table import Backend, ModelRoutes, RoutingTable
@@ -109,7 +110,9 @@ def models(draw: st.DrawFn) -> ModelRoutes:
     backends = tuple(Backend(v, f"{v:064x}", color, draw(sockets)) for v, color in zip(versions, colors, strict=False))
     units = draw(st.integers(0, TOTAL)) if len(backends) == 2 else TOTAL
     labels = draw(st.dictionaries(st.sampled_from(["live", "candidate", "blue", "mine"]), st.sampled_from(versions)))
-    return ModelRoutes(model, backends, TrafficSplit.with_share(backends[0].color, units), labels)
+    copies = st.builds(Mirror, st.sampled_from([b.color for b in backends]), st.integers(1, TOTAL))
+    mirror = draw(st.none() | copies) if len(backends) == 2 else None
+    return ModelRoutes(model, backends, TrafficSplit.with_share(backends[0].color, units), labels, mirror)
 
 
 @st.composite
@@ -135,4 +138,4 @@ def test_the_arms_of_a_split_are_blue_then_green_at_their_shares(model: ModelRou
     part = fragment(model, LIMITS)
     assert part.totals == ((TOTAL, TOTAL) if len(model.backends) == 2 else ())
     for b in model.backends:
-        assert clusters.name_of(model, b, LIMITS) in part.clusters
+        assert clusters.name_of(PREDICT, model, b, LIMITS) in part.clusters
