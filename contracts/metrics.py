@@ -19,6 +19,7 @@ LATENCY_SECONDS = (
 )  # fmt: skip
 QUEUE_SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+LAG_SECONDS = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0, 604800.0)
 ROLLBACK_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROLLOUT_SECONDS = (60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0)
 
@@ -200,12 +201,20 @@ EVIDENCE_GAPS = Metric(
     "Looks at the counters that gave a rollout no evidence, by why.",
     (LABEL_MODEL, "reason"),
 )
+FEEDBACK = Metric("teal_feedback_total", "counter", "Labels received, by what became of them.", ("result",))
+FEEDBACK_LAG = Metric(
+    "teal_feedback_lag_seconds",
+    "histogram",
+    "From an answer to its label, of each version that is deployed.",
+    VERSION_LABELS,
+    LAG_SECONDS,
+)
 
 CONTROL_METRICS = (
     SLOT_INFO, WEIGHT_RATIO, REVISION, WORKERS, WORKER_RESTARTS, ENVOY_RESTARTS, XDS_ACK_SECONDS, XDS_NACKS, XDS_NODES,
     OPERATOR_COMMANDS, CONTROLLER_LEADER, CONTROLLER_EPOCH, FENCED_WRITES, AUDIT_RECORDS, ROLLOUT_STATE,
     ROLLOUT_STATE_ENTERED, ROLLOUT_STATE_DEADLINE, ROLLOUT_DECISIONS, ROLLOUT_SECONDS_SPENT, ROLLBACK_APPLY_SECONDS,
-    EVIDENCE_GAPS,
+    EVIDENCE_GAPS, FEEDBACK, FEEDBACK_LAG,
 )  # fmt: skip
 
 # A rollout by evidence, while it is under way

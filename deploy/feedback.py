@@ -5,7 +5,7 @@ an answer was is agreement.py. Everything is bounded and in memory: what came be
 """
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -41,22 +41,30 @@ class Report:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`outcomes` by version, from 0 (wrong) to 1 (right): more than one where a mirrored candidate answered, too."""
+    """`outcomes` by version, from 0 (wrong) to 1 (right): more than one where a mirrored candidate answered, too.
+    `ages` of these answers, by version, in seconds."""
 
     request_id: str
     result: Result
     reason: str
     model: str | None = None
     outcomes: tuple[tuple[int, float], ...] = ()
+    ages: tuple[tuple[int, float], ...] = ()
+
+
+Told = Callable[[Judgement], None]  # for telemetry
 
 
 class Judge:
     """Belongs to one event loop."""
 
-    def __init__(self, recollection: Recollection, fleet: Fleet, clock: Clock) -> None:
+    def __init__(
+        self, recollection: Recollection, fleet: Fleet, clock: Clock, told: Told = lambda _judgement: None
+    ) -> None:
         self._recollection = recollection
         self._fleet = fleet
         self._clock = clock
+        self._told = told
         self._counted: Counter[Result] = Counter(dict.fromkeys(Result, 0))
         self._judged: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._outcomes: dict[tuple[str, int], deque[tuple[float, float]]] = defaultdict(
@@ -77,6 +85,8 @@ class Judge:
         judgements = [self._judge(report, recalled[report.model]) for report in reports]
         self._forget_the_gone()
         self._counted.update(judgement.result for judgement in judgements)
+        for judgement in judgements:
+            self._told(judgement)
         return judgements
 
     def pairs(self, model: str, live: int, candidate: int, since: float) -> tuple[tuple[float, float], ...]:
@@ -113,7 +123,9 @@ class Judge:
         for version, value in outcomes.items():
             self._outcomes[models[0], version].append((latest[version].at, value))
         said = "; ".join(f"version {version}: {value:g}" for version, value in sorted(outcomes.items()))
-        return Judgement(report.request_id, Result.JUDGED, said, models[0], tuple(sorted(outcomes.items())))
+        now = self._clock.wall()
+        ages = tuple((version, max(0.0, now - latest[version].at)) for version in sorted(outcomes))
+        return Judgement(report.request_id, Result.JUDGED, said, models[0], tuple(sorted(outcomes.items())), ages)
 
     def _as_told(self, report: Report) -> list[Answered]:
         """The answer as the caller remembers it, of a version that is deployed."""

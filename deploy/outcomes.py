@@ -3,7 +3,7 @@
 from contracts.clock import Clock
 from deploy.comparing import Comparing
 from deploy.evidence.counted import NOT_COMPARED, Compared
-from deploy.feedback import Judge
+from deploy.feedback import Judge, Told
 from deploy.ports import Fleet, Recollection
 from deploy.rollout.deployment import Deployment
 
@@ -11,8 +11,11 @@ from deploy.rollout.deployment import Deployment
 class KnownOutcomes:
     """Belongs to one event loop. `comparing.run` has to run beside it."""
 
-    def __init__(self, recollection: Recollection, fleet: Fleet, clock: Clock) -> None:
-        self.judge = Judge(recollection, fleet, clock)
+    def __init__(
+        self, recollection: Recollection, fleet: Fleet, clock: Clock, told: Told = lambda _judgement: None
+    ) -> None:
+        """`told` hears of every label that was judged, for telemetry."""
+        self.judge = Judge(recollection, fleet, clock, told)
         self.comparing = Comparing(recollection, fleet, clock)
         self._clock = clock
 

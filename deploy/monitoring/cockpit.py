@@ -51,6 +51,7 @@ def _rows() -> Sequence[tuple[int, Sequence[Json]]]:
         (9, (show.requests(), show.hidden())),
         (8, (show.batch_rows(), show.queue(), show.compute())),
         (10, (show.predictions(), show.divergence())),
+        (8, (show.labels(), show.lag())),
         (8, (show.gaps(), show.decisions(), show.commands())),
     )
 

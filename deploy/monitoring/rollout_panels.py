@@ -241,6 +241,31 @@ def divergence() -> Json:
     )
 
 
+def labels() -> Json:
+    return time_series(
+        "Labels",
+        "What became of the labels that were sent, of all models.",
+        "short",
+        [Query(f"sum by (result) (increase({metrics.FEEDBACK.name}[{_RATE}]))", "{{result}}")],
+        bars=True,
+        min=0,
+    )
+
+
+def lag() -> Json:
+    """Both arms: quality can only be compared where labels come equally late."""
+    late, count = (
+        f"{_BY_VERSION} (rate({own(metrics.FEEDBACK_LAG, part=part)}[{_RATE}]))" for part in ("sum", "count")
+    )
+    return time_series(
+        "From answer to label",
+        "Mean. Where the labels of one version come later, the two cannot be compared by them yet.",
+        "s",
+        [Query(_with_role(f"({late} / ({count} > 0))"), _WHO)],
+        min=0,
+    )
+
+
 def gaps() -> Json:
     return time_series(
         "Evidence gaps",

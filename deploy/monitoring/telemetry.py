@@ -7,13 +7,15 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from contracts import metrics
 from contracts.metrics import Metric
 from deploy.evidence.counters import GapKind
+from deploy.feedback import Judgement, Result
+from deploy.monitoring.labels import Labels
 from deploy.monitoring.observed_split import ObservedSplit
 from deploy.monitoring.readings import READ, Observed, Reading, readings, served
 from deploy.rollout.deployment import Deployment, State
@@ -35,6 +37,7 @@ class RolloutTelemetry(Collector):
         self._gaps: Tally[tuple[str, str]] = Tally()
         self._newest: dict[str, float] = {}  # model → when its newest evidence came, wall seconds
         self._splits: dict[str, ObservedSplit] = {}
+        self._labels = Labels()
         self._durations = _histogram(metrics.ROLLOUT_SECONDS_SPENT, registry)
         self._back = _histogram(metrics.ROLLBACK_APPLY_SECONDS, registry)
         for status in metrics.ROLLOUT_ENDS:
@@ -77,9 +80,13 @@ class RolloutTelemetry(Collector):
         if after.state in _GONE_BACK and exposed and (before.state, before.since) != (after.state, after.since):
             self._back.observe(max(0.0, at - after.since))
 
+    def labelled(self, judgement: Judgement) -> None:
+        """A label came."""
+        self._labels.came(judgement)
+
     def describe(self) -> Iterable[Family]:
-        told = (metrics.ROLLOUT_DECISIONS, metrics.EVIDENCE_GAPS, metrics.LAST_EVIDENCE)
-        return [_family(metric) for metric in (*READ, *told)]
+        told = (metrics.ROLLOUT_DECISIONS, metrics.EVIDENCE_GAPS, metrics.LAST_EVIDENCE, metrics.FEEDBACK)
+        return [*(_family(metric) for metric in (*READ, *told)), _lags(self._labels, ())]
 
     def collect(self) -> Iterable[Family]:
         if self._observed is None:
@@ -94,6 +101,11 @@ class RolloutTelemetry(Collector):
             if (at := self._newest.get(model)) is not None:
                 newest.add_metric([model], at)
         yield newest
+        feedback = _family(metrics.FEEDBACK)
+        for result in Result:
+            feedback.add_metric([result.value], self._labels.results[result])
+        yield feedback
+        yield _lags(self._labels, served(now.deployments))
 
 
 def _families(found: Iterable[Reading]) -> Iterator[Family]:
@@ -103,6 +115,16 @@ def _families(found: Iterable[Reading]) -> Iterator[Family]:
         family = families.setdefault(metric.name, _family(metric))
         family.add_metric(list(labels), value)
     yield from families.values()
+
+
+def _lags(labels: Labels, deployments: Iterable[Deployment]) -> HistogramMetricFamily:
+    metric = metrics.FEEDBACK_LAG
+    family = HistogramMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+    for d in deployments:
+        for _, place in d.places():
+            lags = labels.lags_of(d.model, place.version)
+            family.add_metric([d.model, str(place.version), place.color.value], lags.cumulative(), lags.total)
+    return family
 
 
 def _told(metric: Metric, models: Iterable[str], kinds: Iterable[str], tally: Tally[tuple[str, str]]) -> Family:

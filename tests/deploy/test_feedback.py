@@ -44,7 +44,7 @@ def test_a_label_is_judged_by_the_version_that_remembers_the_request() -> None:
     court = Court()
     court.memories.answered("a", 1, 3)
     court.memories.answered("b", 2, 7)
-    assert court.label("a", 3) == Judgement("a", Result.JUDGED, "version 1: 1", "m", ((1, 1.0),))
+    assert court.label("a", 3) == Judgement("a", Result.JUDGED, "version 1: 1", "m", ((1, 1.0),), ((1, 0.0),))
     assert court.label("b", 3).outcomes == ((2, 0.0),)
     assert court.judge.counted[Result.JUDGED] == 2
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from contracts.metrics import CONTROL_METRICS, DECISIONS, ROLLOUT_METRICS
 from deploy.evidence.counters import GapKind
+from deploy.feedback import Report, Result
 from deploy.rollout.deployment import State
 from tests.deploy.plane import BOUND, Plane, plane
 
@@ -167,5 +168,22 @@ def test_a_drained_model_leaves_nothing_behind(tmp_path: Path) -> None:
         await p.must("m/drain")
         text = (await p.http.get("/metrics")).text
         assert 'model="m"' not in text
+
+    drive(tmp_path, story)
+
+
+def test_labels_are_counted_by_result_and_their_age_by_version(tmp_path: Path) -> None:
+    async def story(p: Plane) -> None:
+        p.versions("m", 1)
+        await p.must("m/deploy", version=1)
+        seen = await page(p)
+        assert seen["teal_feedback_total"] == {(result.value,): 0.0 for result in Result}
+        assert seen["teal_feedback_lag_seconds_count"] == {("blue", "1"): 0.0}
+        p.memories.answered("a", 1, 3, at=p.clock.wall() - 30)
+        await p.outcomes.judge.hear([Report("a", (3,)), Report("b", (3,))])
+        seen = await page(p)
+        assert (seen["teal_feedback_total"][("judged",)], seen["teal_feedback_total"][("unknown",)]) == (1, 1)
+        within = {le: n for (_, le, _), n in seen["teal_feedback_lag_seconds_bucket"].items()}
+        assert (within["10.0"], within["60.0"], within["+Inf"]) == (0, 1, 1)
 
     drive(tmp_path, story)
