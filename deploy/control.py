@@ -12,7 +12,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -33,12 +33,15 @@ from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
 from deploy.monitoring.gather import gathered
+from deploy.outcomes import KnownOutcomes
 from deploy.pace import Pacer
 from deploy.ports import Applied, WorkerState
+from deploy.prometheus import PrometheusCounters
+from deploy.recall import WorkerRecall
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.scrape import ScrapedCounters, WorkerScrape
-from deploy.settings import Settings, from_environment
+from deploy.settings import Settings, from_environment, prometheus_url
 from deploy.store.at_home import name_of, open_store
 from deploy.store.records import Version
 from deploy.store.store import Store
@@ -56,11 +59,14 @@ HTTP_GOODBYE_SECONDS = 2  # for answers of the operating port that are under way
 LOG_BYTES = 10 << 20
 
 
-def run(home: Path | str, port: int, admin_port: int) -> int:
-    """Be the gateway until SIGTERM or SIGINT; return the exit code. Raises Conflict when one runs on this home
-    already, Unavailable when a port is taken or Envoy cannot run, StateUnusable when the state is damaged; nothing
-    that was serving before is touched in those cases."""
+def run(home: Path | str, port: int, admin_port: int, prometheus: str | None = None) -> int:
+    """Be the gateway until SIGTERM or SIGINT; return the exit code. Rollouts ask `prometheus` (a URL) for evidence, and
+    what they scrape themselves without one. Raises Conflict when one runs on this home already, Unavailable when a port
+    is taken or Envoy cannot run, StateUnusable when the state is damaged; nothing that was serving before is touched in
+    those cases."""
     settings = from_environment(os.environ)
+    if prometheus is not None:
+        settings = replace(settings, prometheus=prometheus_url(prometheus))
     place = Home(home)
     with place.gateway_lock(), _listening(ADMIN_HOST, admin_port) as listener:
         _log_to(place)
@@ -111,18 +117,23 @@ class _Plane:
         envoy = EnvoyProcess(
             self._envoy_spec(router), home=self._home.path, logs=self._home.logs, ledger=store, clock=self._clock
         )
-        scrape = WorkerScrape(fleet)
+        scrape, recall = WorkerScrape(fleet), WorkerRecall(fleet)
+        asked = self._settings.prometheus
+        prometheus = None if asked is None else PrometheusCounters(asked)
         drain = False
         try:
             await fleet.adopt()
             await router.start()
-            yield _World(fleet, router, envoy, telemetry, scrape)
+            yield _World(fleet, router, envoy, telemetry, scrape, recall, prometheus)
             drain = True
         except TealError:
             drain = True
             raise
         finally:
             await scrape.close()
+            await recall.close()
+            if prometheus is not None:
+                await prometheus.close()
             # Envoy first: it finishes what is under way while the workers still answer.
             await envoy.close(drain=drain)
             await fleet.close(drain=drain)
@@ -132,20 +143,23 @@ class _Plane:
                 self._home.envoy_admin_socket.unlink(missing_ok=True)
 
     async def _serve(self, store: Store, world: "_World", listener: socket.socket, stop: asyncio.Event) -> None:
+        outcomes = KnownOutcomes(world.recall, world.fleet, self._clock)
         scraped = ScrapedCounters(world.router.admin.counted, world.fleet, world.scrape, self._clock)
         reconciler = Reconciler(
             store=store,
             fleet=world.fleet,
             traffic=_EnvoyTraffic(world.router),
             counters=scraped,
+            prometheus=world.prometheus,
             package_of=lambda digest: str(self._home.package(digest)),
             clock=self._clock,
             onlooker=world.telemetry.rollouts,
+            outcomes=outcomes,
         )
         reconciler.first_table()  # remembers whom an Envoy that lived on may still be sending requests to
         # Forecasts are made of what is counted now: what a Prometheus scraped last may be older than their measurement.
         foresight = Foresight(store.deployment, Pacer(scraped, self._clock), self._clock)
-        parts = self._parts(store, world, reconciler, foresight)
+        parts = self._parts(store, world, reconciler, foresight, outcomes)
         server = _Server(
             uvicorn.Config(
                 application(parts),
@@ -161,6 +175,7 @@ class _Plane:
                 # Workers (by the first tick), Envoy and the API come up side by side: together they have four seconds.
                 lasting = [
                     group.create_task(reconciler.run(), name="reconcile"),
+                    group.create_task(outcomes.comparing.run(), name="compare mirrored answers"),
                     group.create_task(_watch(world, reconciler), name="envoy restarts"),
                     group.create_task(_raise_when_hopeless(world.envoy), name="envoy given up"),
                 ]
@@ -187,7 +202,9 @@ class _Plane:
         finally:
             self._home.withdraw()
 
-    def _parts(self, store: Store, world: "_World", reconciler: Reconciler, foresight: Foresight) -> Parts:
+    def _parts(
+        self, store: Store, world: "_World", reconciler: Reconciler, foresight: Foresight, outcomes: KnownOutcomes
+    ) -> Parts:
         fleet, telemetry = world.fleet, world.telemetry
         telemetry.watch(lambda: gathered(store, fleet, reconciler))
         return Parts(
@@ -214,6 +231,8 @@ class _Plane:
             envoy_pid=lambda: world.envoy.status.pid,
             envoy_metrics=world.router.admin.prometheus,
             worker_metrics=world.scrape.metrics,
+            recollection=world.recall,
+            judge=outcomes.judge,
             hosts=self._settings.admin_hosts,
         )
 
@@ -262,6 +281,8 @@ class _World:
     envoy: EnvoyProcess
     telemetry: Telemetry
     scrape: WorkerScrape
+    recall: WorkerRecall
+    prometheus: PrometheusCounters | None
 
 
 class _EnvoyTraffic:

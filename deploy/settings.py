@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from contracts.errors import InvalidInput
 
@@ -13,6 +14,7 @@ class Settings:
     """TEAL_HOST          address that predictions are served on
     TEAL_STATE_URL     database instead of HOME/state.db, such as postgresql://…
     TEAL_ADMIN_HOSTS   host names accepted by the operating port besides loopback ones, separated by commas
+    TEAL_PROMETHEUS_URL  where the Prometheus is that rollouts ask for evidence, such as http://127.0.0.1:9090
     TEAL_KEPT_ROLLOUTS  of each model, how many of its latest rollouts can be replayed; their observations are kept
     """
 
@@ -20,6 +22,7 @@ class Settings:
     state_url: str | None = None
     admin_hosts: tuple[str, ...] = ()
     kept_rollouts: int = 10
+    prometheus: str | None = None
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -36,4 +39,24 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         state_url=environment.get("TEAL_STATE_URL") or None,
         admin_hosts=hosts,
         kept_rollouts=int(kept),
+        prometheus=prometheus_url(environment.get("TEAL_PROMETHEUS_URL", "")),
     )
+
+
+def prometheus_url(text: str) -> str | None:
+    """Where to ask, without a slash at the end; None for nothing. Raises InvalidInput for what is no such URL, without
+    the name and password that may be in it."""
+    if not (url := text.strip()):
+        return None
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        sound = sound and not parts.query and not parts.fragment
+    except ValueError:
+        sound = False
+    if not sound:
+        raise InvalidInput(
+            "TEAL_PROMETHEUS_URL or --prometheus: expected a URL such as http://127.0.0.1:9090, "
+            f"got {url.rpartition('@')[2][:200]!r}"
+        )
+    return url.rstrip("/")

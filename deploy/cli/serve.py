@@ -12,14 +12,27 @@ from contracts.errors import InvalidInput
 from deploy.cli.options import DEFAULT_ADMIN_PORT, DEFAULT_HOME, DEFAULT_PORT, AdminPort, Home, Port
 
 
-def up(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT, admin_port: AdminPort = DEFAULT_ADMIN_PORT) -> int:
+def up(
+    home: Home = DEFAULT_HOME,
+    port: Port = DEFAULT_PORT,
+    admin_port: AdminPort = DEFAULT_ADMIN_PORT,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus",
+            metavar="URL",
+            envvar="TEAL_PROMETHEUS_URL",
+            help="Prometheus that rollouts ask for evidence; this gateway's own counts are the second opinion.",
+        ),
+    ] = None,
+) -> int:
     """Run the gateway in the foreground.
 
     Ctrl-C drains and stops it. What was deployed comes back at the next start."""
     _check_ports(port, admin_port)
     from deploy import control
 
-    return control.run(home, port, admin_port)
+    return control.run(home, port, admin_port, prometheus)
 
 
 def demo(
