@@ -26,7 +26,7 @@ from contracts.errors import (
     Unsupported,
     UnsupportedMedia,
 )
-from deploy.answers import History, Models, Overview, Status, Version, Versions
+from deploy.answers import Explanation, History, Models, Overview, Status, Version, Versions
 
 READ_SECONDS = 10.0
 COMMAND_SECONDS = 30.0  # longer than the control plane itself waits for Envoy
@@ -143,6 +143,15 @@ class Client:
         answer: History = self._get(_path(model, "history"), {} if limit is None else {"limit": limit})
         return answer
 
+    def explain(self, request_id: str) -> Explanation:
+        answer: Explanation = self._get(f"/api/v1/explain/{quote(request_id, safe='')}")
+        return answer
+
+    def feedback(self, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What became of each label; docs/feedback.md says what a report holds."""
+        results: list[dict[str, Any]] = self._send("POST", "/api/v1/feedback", body=reports)["results"]
+        return results
+
     # commanding: each returns the model's status once Envoy has acknowledged
 
     def deploy(
@@ -201,7 +210,7 @@ class Client:
         method: str,
         path: str,
         *,
-        body: dict[str, Any] | None = None,
+        body: dict[str, Any] | list[dict[str, Any]] | None = None,
         params: dict[str, int] | None = None,
         seconds: float = COMMAND_SECONDS,
     ) -> Any:

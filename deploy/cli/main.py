@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from contracts.errors import TealError
-from deploy.cli import audit, failures, operate, predict, registry, render, serve
+from deploy.cli import audit, explain, failures, operate, predict, registry, render, serve
 
 app = typer.Typer(
     name="teal",
@@ -52,6 +52,7 @@ app.command("undo")(operate.undo)
 app.command("pause")(operate.pause)
 app.command("resume")(operate.resume)
 app.command("history")(registry.history)
+app.command("explain")(explain.explain)
 app.add_typer(audit.app, name="audit")
 app.command("predict")(predict.predict)
 app.command("drain")(operate.drain)

@@ -47,6 +47,8 @@ class FakeGateway:
         if path == "/api/v1/status":
             facts = {"port": self.port, "admin_port": self.admin_port, "envoy": "ready", "pid": 1}
             return {"gateway": facts, "models": [self.status()]}
+        if path.startswith("/api/v1/explain/"):
+            return self._explain(path.removeprefix("/api/v1/explain/"))
         if not path.startswith("/api/v1/models/digits"):
             raise Refused(404, "not_found", "no model 'cats'; registered: digits")
         rest = path.removeprefix("/api/v1/models/digits").strip("/").split("?")[0]
@@ -64,6 +66,19 @@ class FakeGateway:
             return self._one_version(method, int(rest.removeprefix("versions/")))
         self.commands.append((rest, body))
         return self._command(rest, body)
+
+    def _explain(self, request_id: str) -> Any:
+        if request_id != "a%2Fb":
+            raise Refused(404, "not_found", f"nobody remembers request {request_id!r}")
+        answer = {
+            "model": "digits", "version": 2, "color": "green", "worker": "digits-2-green-0", "role": "candidate",
+            "role_now": "live", "state": "shadow", "mirrored": True, "at": 1.0, "rows": 2, "kind": "class",
+            "predicted": [7, None], "digest": DIGESTS[2], "plan": "litert", "source": "/models/digits",
+            "registered_at": 1.0,
+            "lineage": {"training_run": "run 7", "dataset_digest": "d" * 64, "git_commit": "c0ffee"},
+        }  # fmt: skip
+        unread = {**answer, "mirrored": False, "kind": None, "predicted": [], "digest": None, "lineage": {}}
+        return {"request_id": "a/b", "answers": [answer, unread], "silent": ["digits-1-blue-1"]}
 
     def _one_version(self, method: str, version: int) -> Any:
         if version not in DIGESTS:
