@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from contracts.clock import Clock
 from contracts.errors import Conflict, TealError, Unavailable
 from contracts.traffic import parse_percent
+from deploy.foresight import Foresight
 from deploy.ports import Fleet
 from deploy.reconcile import Reconciler
 from deploy.rollout.deployment import Deployment, State
-from deploy.rollout.events import Command, Deploy, Drain, Order, Plain, Verb, Weight, observe
+from deploy.rollout.events import Command, Deploy, Drain, Extend, Order, Plain, Verb, Weight, observe
 from deploy.rollout.moves import Decision
-from deploy.rollout.plan import Strategy
+from deploy.rollout.plan import Plan, Strategy
 from deploy.rollout.rules import WARMING_SECONDS, decide
+from deploy.store.once import Once
 from deploy.store.records import Version
 from deploy.store.store import Store, unknown_version
 
@@ -31,11 +33,36 @@ Told = Callable[[Verb, str], None]  # verb and how it ended, for telemetry
 
 @dataclass(frozen=True)
 class Operator:
-    """Who gives a command, why, and which revision they looked at (None: they did not say)."""
+    """Who gives a command, why, and which revision they looked at (None: they did not say). A command that was `said`
+    before, with the same key, is not done again."""
 
     actor: str = "unknown"
     reason: str = ""
     expected_revision: int | None = None
+    said: Once | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a deploy asks for; None leaves a choice to the rules. The flags are those of deploy.rollout.events.Deploy.
+    `replicas` and `threads` are then as the live version has them, and for a model's first one as fits the machine."""
+
+    version: int | None = None
+    strategy: Strategy | None = None
+    plan: Plan | None = None
+    replicas: int | None = None
+    threads: int | None = None
+    retry: bool = False
+    supersede: bool = False
+    override: bool = False
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What is deployed now, and what its operator should know of the way ahead."""
+
+    deployment: Deployment
+    warning: str | None = None
 
 
 class Commands:
@@ -50,6 +77,7 @@ class Commands:
         store: Store,
         fleet: Fleet,
         reconciler: Reconciler,
+        foresight: Foresight,
         clock: Clock,
         told: Told,
         ack_seconds: float = ACK_SECONDS,
@@ -59,30 +87,35 @@ class Commands:
         self._store = store
         self._fleet = fleet
         self._reconciler = reconciler
+        self._foresight = foresight
         self._clock = clock
         self._told = told
         self._ack_seconds = ack_seconds
         self._replicas_of = replicas_of
 
-    async def deploy(
-        self,
-        model: str,
-        version: int | None,
-        strategy: Strategy | None,
-        replicas: int | None,
-        operator: Operator,
-        *,
-        threads: int | None = None,
-    ) -> Deployment:
-        """`replicas` and `threads` None: as the live version has them, and for a model's first one as fits the
-        machine."""
+    async def deploy(self, model: str, wanted: Wanted, operator: Operator) -> Deployed:
+        """Returns once the version is warm and routed. A plan that its operator wrote is refused when it is known that
+        it cannot decide in time; a default one only warns, because it does no harm by waiting."""
 
         def meant(deployment: Deployment, versions: tuple[Version, ...]) -> Command:
-            chosen = choose_version(deployment, versions, version)
-            count = self._replicas_of(chosen) if replicas is None and not deployment.places() else replicas
-            return Deploy(chosen.version, chosen.digest, strategy, count, threads)
+            chosen = choose_version(deployment, versions, wanted.version)
+            unsaid = wanted.replicas is None and not deployment.places()
+            return Deploy(
+                chosen.version,
+                chosen.digest,
+                wanted.strategy,
+                self._replicas_of(chosen) if unsaid else wanted.replicas,
+                wanted.threads,
+                wanted.plan,
+                retry=wanted.retry,
+                supersede=wanted.supersede,
+                override=wanted.override,
+            )
 
         with _Counted(self._told, Verb.DEPLOY):
+            if wanted.plan is not None:
+                await self._foresight.check(model, wanted.plan)
+            glance = await self._foresight.glance(model)
             recorded = await self._record(model, meant, operator)
             after = await self._reconciler.applied(
                 model, recorded.deployment.revision, WARM_SECONDS, lambda d: d.state is not State.WARMING
@@ -91,26 +124,31 @@ class Commands:
                 # It failed, or another operator decided otherwise while it was warming.
                 kind = Unavailable if after.state is State.FAILED else Conflict
                 raise kind(f"model {model}: {after.reason}")
-            return after
+            return Deployed(after, await self._foresight.warning(after, glance))
 
-    async def weight(self, model: str, percent: str | float, operator: Operator) -> Deployment:
+    async def weight(self, model: str, percent: str | float, operator: Operator, *, override: bool) -> Deployment:
         """`percent` is the candidate's share, 0 to 100 in steps of 0.01."""
         with _Counted(self._told, Verb.WEIGHT):
             units = parse_percent(percent)
-            return await self._acknowledged(model, lambda _d, _v: Weight(units), operator)
+            return await self._acknowledged(model, lambda _d, _v: Weight(units, override), operator)
+
+    async def extend(self, model: str, seconds: float, operator: Operator) -> Deployment:
+        with _Counted(self._told, Verb.EXTEND):
+            return await self._acknowledged(model, lambda _d, _v: Extend(seconds), operator)
 
     async def drain(self, model: str, version: int | None, operator: Operator) -> Deployment:
         with _Counted(self._told, Verb.DRAIN):
             return await self._acknowledged(model, lambda d, v: Drain(_known(d, v, version)), operator)
 
-    async def plain(self, model: str, verb: Verb, operator: Operator) -> Deployment:
-        """promote, abort, rollback, undo, pause, resume."""
+    async def plain(self, model: str, verb: Verb, operator: Operator, *, override: bool = False) -> Deployment:
+        """promote, skip, abort, rollback, undo, pause, resume."""
         with _Counted(self._told, verb):
-            return await self._acknowledged(model, lambda _d, _v: Plain(verb), operator)
+            return await self._acknowledged(model, lambda _d, _v: Plain(verb, override), operator)
 
     async def _acknowledged(self, model: str, meant: Meaning, operator: Operator) -> Deployment:
         decision = await self._record(model, meant, operator)
-        return await self._reconciler.applied(model, decision.deployment.revision, self._ack_seconds)
+        after = await self._reconciler.applied(model, decision.deployment.revision, self._ack_seconds)
+        return after if operator.said is None or decision.action is not None else decision.deployment
 
     async def _record(self, model: str, meant: Meaning, operator: Operator) -> Decision:
         workers, now = self._fleet.workers(), self._clock.wall()
@@ -121,16 +159,16 @@ class Commands:
             )
             return decide(deployment, order, now)
 
-        decision = await asyncio.to_thread(self._change, model, rule, operator.actor, now)
+        decision = await asyncio.to_thread(self._change, model, rule, operator, now)
         self._reconciler.ring()
         return decision
 
     def _change(
-        self, model: str, rule: Callable[[Deployment, tuple[Version, ...]], Decision], actor: str, now: float
+        self, model: str, rule: Callable[[Deployment, tuple[Version, ...]], Decision], operator: Operator, now: float
     ) -> Decision:
         if not self._store.versions(model):
             self._store.version(model, 1)  # raises NotFound, naming what is registered
-        return self._store.change(model, rule, actor=actor, at=now)
+        return self._store.change(model, rule, actor=operator.actor, at=now, said=operator.said)
 
 
 def choose_version(deployment: Deployment, versions: tuple[Version, ...], wanted: int | None) -> Version:

@@ -6,9 +6,9 @@ Only measures; what follows from it is deploy.rollout.forecast.
 from dataclasses import dataclass
 
 from contracts.clock import Clock
-from contracts.errors import TealError, Unavailable
-from deploy.evidence.counters import Gap, Sample
-from deploy.evidence.pairing import Both, anchor, stretch
+from contracts.errors import Unavailable
+from deploy.evidence.counters import Gap
+from deploy.evidence.pairing import Anchor, Both, anchor, stretch
 from deploy.ports import Counters
 from deploy.rollout.forecast import Live
 
@@ -18,12 +18,11 @@ PACE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Glance:
-    """The counters of one version at one moment, on the monotonic clock."""
+    """The counters of one version at one moment."""
 
     model: str
     version: int
-    at: float
-    sample: Sample
+    begun: Anchor
 
 
 @dataclass(frozen=True)
@@ -50,29 +49,26 @@ class Pacer:
 
     async def glance(self, model: str, version: int) -> Glance:
         """Raises Unavailable when the counters cannot be asked."""
-        seen = await self._counters.look({(model, version)})
-        return Glance(model, version, self._clock.monotonic(), seen.samples.get((model, version), {}))
+        begun = anchor(await self._look(model, version))
+        if isinstance(begun, Gap):
+            raise _unknown(version, begun)
+        return Glance(model, version, begun)
 
     async def since(self, before: Glance) -> Pace:
         """What happened since then. Raises Unavailable when it cannot be known."""
-        now = await self.glance(before.model, before.version)
-        seconds = now.at - before.at
-        if seconds <= 0:
-            raise Unavailable("no time has passed between two looks at the counters")
-        begun = anchor(Both(before.sample, before.sample))
-        found = begun if isinstance(begun, Gap) else stretch(begun, Both(now.sample, now.sample))
+        found = stretch(before.begun, await self._look(before.model, before.version))
         if isinstance(found, Gap):
-            raise Unavailable(f"what version {before.version} answers cannot be known now: {found.reason}")
-        arm = found[1].counted.errors.live
-        failing = arm.bad / arm.units if arm.units else 0.0
-        return Pace(Live(arm.units / seconds, failing), arm.units, seconds)
+            raise _unknown(before.version, found)
+        _, passed = found
+        arm, seconds = passed.counted.errors.live, passed.until - passed.since
+        return Pace(Live(arm.units / seconds, arm.bad / arm.units if arm.units else 0.0), arm.units, seconds)
+
+    async def _look(self, model: str, version: int) -> Both:
+        """The version beside itself: all that is asked for is what Envoy counts of it."""
+        looked = await self._counters.look({(model, version)})
+        sample = looked.samples.get((model, version), {})
+        return Both(sample, sample, at=looked.at)
 
 
-async def known(pacer: Pacer, before: Glance | None) -> Pace | None:
-    """What happened since then, or None when nobody can say."""
-    if before is None:
-        return None
-    try:
-        return await pacer.since(before)
-    except TealError:
-        return None
+def _unknown(version: int, gap: Gap) -> Unavailable:
+    return Unavailable(f"what version {version} answers cannot be known now: {gap.reason}")

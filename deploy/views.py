@@ -3,15 +3,19 @@
 Used by the API, and by the command line when it reads a home without a gateway.
 """
 
+import math
 from collections.abc import Collection
 
 from contracts.names import Color
 from contracts.traffic import as_number, percent
 from deploy import answers
+from deploy.foresight import Foreseen
 from deploy.ports import WorkerState, WorkerStatus
 from deploy.reconcile import AppliedModel
 from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State
 from deploy.rollout.events import workers_of
+from deploy.rollout.plan_file import plan_to_json
+from deploy.rollout.shown import Shown, ShownGuardrail, shown
 from deploy.store.records import Event, Version
 
 _QUIET = (State.ABSENT, State.LIVE)  # nothing is rolling out and nothing just did
@@ -48,15 +52,17 @@ def status_view(
     workers: Collection[WorkerStatus] = (),
     applied: AppliedModel | None = None,
     problem: str | None = None,
+    observed: float | None = None,
 ) -> answers.Status:
-    """`problem` is why what is recorded is not in force; it joins the reason until it is."""
+    """`problem` is why what is recorded is not in force; it joins the reason until it is. `observed` is the candidate's
+    share of the latest requests, 0 to 1, None when that is not known."""
     return {
         "model": deployment.model,
         "revision": deployment.revision,
         "live": _place_view(deployment, deployment.live, workers),
         "candidate": _place_view(deployment, deployment.candidate, workers),
         "previous": _previous_view(deployment),
-        "rollout": _rollout_view(deployment, None if _in_force(deployment, applied) else problem),
+        "rollout": _rollout_view(deployment, None if _in_force(deployment, applied) else problem, observed),
         "applied": _applied_view(applied),
     }
 
@@ -99,7 +105,26 @@ def _previous_view(d: Deployment) -> answers.Previous | None:
     return {"version": d.previous.version, "color": d.previous.color.value, "until": d.undo_until}
 
 
-def _rollout_view(d: Deployment, problem: str | None) -> answers.RolloutState | None:
+def forecast_view(model: str, foreseen: Foreseen) -> answers.Forecast:
+    pace, forecast = foreseen.pace, foreseen.forecast
+    return {
+        "model": model,
+        "plan": plan_to_json(foreseen.plan),
+        "requests_per_second": foreseen.live.requests,
+        "failing": foreseen.live.failing,
+        "measured": None if pace is None else {"requests": pace.requests, "seconds": pace.seconds},
+        "promote_seconds": _ever(forecast.promote),
+        "find": [{"risk": r, "seconds": _ever(s), "requests": _ever(n)} for r, s, n in forecast.find],
+        "problem": forecast.problem,
+    }
+
+
+def _ever(value: float) -> float | None:
+    """JSON has no infinity: what never happens is null."""
+    return value if math.isfinite(value) else None
+
+
+def _rollout_view(d: Deployment, problem: str | None, observed: float | None) -> answers.RolloutState | None:
     if d.state in _QUIET and problem is None:
         return None
     return {
@@ -107,7 +132,52 @@ def _rollout_view(d: Deployment, problem: str | None) -> answers.RolloutState | 
         "state": d.state.value,
         "step": percent(d.weight) if d.state in ON_TRIAL else None,
         "reason": d.reason if problem is None else f"{d.reason}; not in force yet: {problem}",
+        "observed": None if observed is None else round(100 * observed, 2),
+        "evidence": _evidence_view(shown(d)),
     }
+
+
+def _evidence_view(evidence: Shown | None) -> answers.Evidence | None:
+    if evidence is None:
+        return None
+    return {
+        "step": evidence.step,
+        "steps": evidence.steps,
+        "stage": evidence.stage.value,
+        "weight": as_number(evidence.weight),
+        "dwelt": evidence.dwelt,
+        "dwell": evidence.dwell,
+        "units": evidence.units,
+        "units_needed": evidence.units_needed,
+        "age": evidence.age,
+        "deadline": evidence.deadline,
+        "unseen": evidence.unseen,
+        "eta": None if evidence.eta is None else _ever(evidence.eta),
+        "guardrails": [_guardrail_view(guardrail) for guardrail in evidence.guardrails],
+    }
+
+
+def _guardrail_view(g: ShownGuardrail) -> answers.GuardrailEvidence:
+    return {
+        "watched": g.watched.value,
+        "harm": _power(g.harm),
+        "harm_threshold": g.harm_threshold,
+        "safe": None if g.safe is None else _power(g.safe),
+        "safe_threshold": g.safe_threshold,
+        "required": g.required,
+        "risk": None if g.risk is None else {"lower": g.risk.lower, "estimate": g.risk.estimate, "upper": g.risk.upper},
+        "live": {"units": g.live.units, "bad": g.live.bad},
+        "candidate": {"units": g.candidate.units, "bad": g.candidate.bad},
+        "said": g.said,
+    }
+
+
+def _power(evidence: float) -> float:
+    """A power of ten that JSON can hold: what is impossible is as impossible as it gets."""
+    return max(-_CERTAIN, min(_CERTAIN, evidence))
+
+
+_CERTAIN = 300.0
 
 
 def _applied_view(applied: AppliedModel | None) -> answers.AppliedWeights | None:

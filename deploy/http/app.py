@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from deploy.http import api, errors, metrics
+from deploy.http import api, commanding, errors, metrics
 from deploy.http.facts import Parts
 from deploy.http.guard import Guard
 
@@ -34,6 +34,7 @@ def application(parts: Parts) -> FastAPI:
     errors.install(app)
     app.include_router(metrics.routes(parts))
     app.include_router(api.routes(parts))
+    app.include_router(commanding.routes(parts))
     # Outermost, so that nothing of a refused request is even routed.
     app.add_middleware(Guard, hosts=parts.hosts)
     return app

@@ -76,7 +76,7 @@ async def _teal_error(request: Request, error: Exception) -> JSONResponse:
         raise error
     headers = {}
     status = status_of(error)
-    if isinstance(error, errors.Stale) and "if-match" in request.headers:
+    if isinstance(error, errors.Stale) and request.headers.get("if-match", "*") != "*":
         status = 412  # what HTTP calls it; in the body `expected_revision` contradicts the state like anything else
     if isinstance(error, errors.Unavailable):
         headers["retry-after"] = str(math.ceil(error.retry_after))

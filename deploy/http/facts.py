@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from contracts.clock import Clock
+from deploy import answers, views
 from deploy.commands import Commands
+from deploy.foresight import Foresight
 from deploy.ports import Fleet
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
+from deploy.rollout.deployment import Deployment
 from deploy.store.store import Store
 from deploy.telemetry import Telemetry
 
@@ -25,6 +28,7 @@ class Parts:
     fleet: Fleet
     reconciler: Reconciler
     commands: Commands
+    foresight: Foresight
     telemetry: Telemetry
     clock: Clock
     port: int
@@ -35,3 +39,14 @@ class Parts:
     envoy_metrics: Scrape
     worker_metrics: Callable[[str], Awaitable[bytes]]
     hosts: tuple[str, ...] = ()
+
+
+def status_of(parts: Parts, deployment: Deployment) -> answers.Status:
+    """A model's status, as every call that answers with one shows it."""
+    return views.status_view(
+        deployment,
+        parts.fleet.workers(),
+        parts.reconciler.applied_of(deployment.model),
+        parts.reconciler.problem,
+        parts.telemetry.rollouts.share_of(deployment.model),
+    )

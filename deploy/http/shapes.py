@@ -13,7 +13,8 @@ from contracts.names import LABEL_NAME, MAX_VERSION, RESERVED_LABELS, Color, Rol
 from deploy.ports import WorkerState
 from deploy.rollout.deployment import State
 from deploy.rollout.events import MAX_REPLICAS, MAX_THREADS
-from deploy.rollout.plan import Strategy
+from deploy.rollout.plan import Strategy, Watched
+from deploy.rollout.trial import Stage
 
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION, description="Number of a registered version.")]
 Label = Annotated[
@@ -29,6 +30,12 @@ Words = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True)
 
 _PERCENT_NUMBER: JsonDict = {"type": "number", "minimum": 0, "maximum": 100, "multipleOf": 0.01}
 _PERCENT_TEXT: JsonDict = {"type": "string", "pattern": r"^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)$"}
+
+
+PlanObject = Annotated[
+    dict[str, Any],
+    Field(description="How it is rolled out on evidence, as a plan file says it: docs/rollouts.md."),
+]
 
 
 class _Body(BaseModel):
@@ -56,19 +63,45 @@ class CommandBody(_Body):
     )
 
 
+class OverrideBody(CommandBody):
+    override: bool = Field(default=False, description="Also where evidence is missing; never where it speaks against.")
+
+
 class DeployBody(CommandBody):
     version: VersionNumber | None = Field(default=None, description="Default: the newest that is not live.")
-    strategy: Annotated[Strategy, Field(strict=False)] | None = None
+    strategy: Annotated[Strategy, Field(strict=False)] | None = Field(
+        default=None, description="Default: that of the plan, else canary for a later version."
+    )
+    plan: PlanObject | None = None
     replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
     threads: int | None = Field(
         default=None, ge=0, le=MAX_THREADS, description="Threads inside one run; 0: each worker chooses."
     )
+    retry: bool = Field(default=False, description="By evidence also a version that evidence rolled back before.")
+    supersede: bool = Field(default=False, description="Give up the candidate that is there for this version.")
+    override: bool = Field(default=False, description="Also a version whose signature does not fit the live one's.")
 
 
-class WeightBody(CommandBody):
+class WeightBody(OverrideBody):
     percent: int | float | str = Field(
         description="The candidate's share, 0 to 100 in steps of 0.01.",
         json_schema_extra={"anyOf": [_PERCENT_NUMBER, _PERCENT_TEXT]},
+    )
+
+
+class ExtendBody(CommandBody):
+    seconds: float = Field(gt=0, le=7 * 24 * 3600, description="How much more time the rollout gets.")
+
+
+class ForecastBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    plan: PlanObject | None = Field(default=None, description="Default: the plan of today's rollout, else canary's.")
+    requests_per_second: float | None = Field(
+        default=None, ge=0, le=1e9, description="Default: what the live version answers now, measured for 3 seconds."
+    )
+    failing: float = Field(
+        default=0.0, ge=0, le=1, description="Share of those that fail by its fault; with requests_per_second only."
     )
 
 
@@ -105,11 +138,53 @@ class Previous(BaseModel):
     until: float = Field(description="Seconds since the epoch until which it stays warm.")
 
 
+class Risk(BaseModel):
+    lower: float
+    estimate: float
+    upper: float
+
+
+class Units(BaseModel):
+    units: int
+    bad: int
+
+
+class GuardrailEvidence(BaseModel):
+    watched: Watched
+    harm: float = Field(description="Evidence that the candidate is worse, as a power of ten.")
+    harm_threshold: float = Field(description="From here on the plan acts on it.")
+    safe: float | None = Field(description="Evidence that it is no worse by the margin, as a power of ten.")
+    safe_threshold: float
+    required: bool = Field(description="Promotion waits for `safe` to reach its threshold.")
+    risk: Risk | None = Field(description="How many times as often the candidate's units are bad, with its interval.")
+    live: Units
+    candidate: Units
+    said: str
+
+
+class Evidence(BaseModel):
+    step: int
+    steps: int
+    stage: Stage
+    weight: float = Field(description="Per cent that the plan asks for now.")
+    dwelt: float = Field(description="Seconds in this step, of `dwell` at least.")
+    dwell: float
+    units: int = Field(description="Requests the candidate finished in this step, of `units_needed` at least.")
+    units_needed: int
+    age: float = Field(description="Seconds since the rollout began; at `deadline` an operator decides.")
+    deadline: float
+    unseen: float = Field(description="Seconds since the newest evidence.")
+    eta: float | None = Field(description="Seconds to promotion of a candidate that is no worse; null: not known.")
+    guardrails: list[GuardrailEvidence]
+
+
 class Rollout(BaseModel):
     strategy: Strategy
     state: State
     step: str | None
     reason: str
+    observed: float | None = Field(description="Per cent of the latest requests that the candidate answered.")
+    evidence: Evidence | None = Field(description="Of a rollout by evidence that is under way.")
 
 
 class Applied(BaseModel):
@@ -125,6 +200,32 @@ class Status(BaseModel):
     previous: Previous | None
     rollout: Rollout | None
     applied: Applied | None
+
+
+class Deployed(Status):
+    warning: str | None = Field(description="What speaks against a rollout that decides in time.")
+
+
+class Found(BaseModel):
+    risk: float = Field(description="Fails so many times as often as the live version.")
+    seconds: float | None = Field(description="Until that is found, from the first step on; null: never.")
+    requests: float | None = Field(description="Requests the candidate answers meanwhile.")
+
+
+class Measured(BaseModel):
+    requests: int
+    seconds: float
+
+
+class Forecast(BaseModel):
+    model: str
+    plan: PlanObject
+    requests_per_second: float
+    failing: float
+    measured: Measured | None
+    promote_seconds: float | None = Field(description="To promotion of a candidate that is no worse; null: never.")
+    find: list[Found]
+    problem: str | None = Field(description="Why the plan cannot decide in time, and what would help.")
 
 
 class Gateway(BaseModel):

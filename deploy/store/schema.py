@@ -112,6 +112,20 @@ lease = Table(
     Column("until", Float, nullable=False),
 )
 
+# Commands that came with a key, and what came of them first; once.py.
+commands = Table(
+    "commands",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("asked", String(64), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("version", BigInteger, nullable=True),
+    Column("after", Text, nullable=False),
+    ForeignKeyConstraint(["model"], ["models.name"]),
+)
+
 # `owner` is the home whose control plane started the process: several may share this database, and none may forget or
 # adopt what another one started. Empty in rows from before there was an owner.
 processes = Table(

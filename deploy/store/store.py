@@ -22,6 +22,7 @@ from deploy.store import leases
 from deploy.store.database import check_integrity, open_engine, translated
 from deploy.store.history import appending, latest, tell
 from deploy.store.leases import Tenure
+from deploy.store.once import Once, first_result, keep_result
 from deploy.store.reading import Reading
 from deploy.store.records import Event, Version
 from deploy.store.schema import labels, models, processes, versions
@@ -140,13 +141,18 @@ class Store:
         with translated(self._engine), self._reading() as connection:
             return tuple(every_deployment(connection, self._known))
 
-    def change(self, model: str, rule: Rule, *, actor: str, at: float) -> Decision:
+    def change(self, model: str, rule: Rule, *, actor: str, at: float, said: Once | None = None) -> Decision:
         """Read a deployment, let `rule` decide, and record what it decided, all in one transaction.
 
-        What `rule` raises leaves everything as it was. A decision without an action is no event."""
+        What `rule` raises leaves everything as it was. A decision without an action is no event. What was `said` before
+        is not decided again: it gets its first result, and Conflict when that key was said of something else."""
         with translated(self._engine), self._engine.begin() as connection:
             before = standings(connection, self._known, [model])[model]
+            if said is not None and (first := first_result(connection, model, said)) is not None:
+                return first
             decision = rule(before.deployment, _versions(connection, model))
+            if said is not None:
+                keep_result(connection, model, said, decision, at)
             if decision.action is not None:
                 with self._changing(connection, Author(actor, at)) as changes:
                     changes.make(before, decision)
@@ -156,7 +162,7 @@ class Store:
         return decision
 
     def change_all(
-        self, models: Collection[str], rule: Callable[[Deployment], tuple[Decision, Seen]], *, author: Author
+        self, models: Collection[str], rule: Callable[[Deployment], tuple[Decision, Seen | None]], *, author: Author
     ) -> tuple[Decision, ...]:
         """Let `rule` decide on each of `models` and record all of it in one transaction, in order of name: what was
         seen, the evidence it became, and events where there is an action.

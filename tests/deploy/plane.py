@@ -12,10 +12,12 @@ from fastapi import FastAPI
 
 from contracts.errors import Unavailable
 from deploy.commands import Commands
+from deploy.foresight import Foresight
 from deploy.home import Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
 from deploy.monitoring.readings import Observed
+from deploy.pace import Pacer
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.store.database import sqlite_url
@@ -114,10 +116,12 @@ async def plane(
         clock=clock,
         onlooker=telemetry.rollouts,
     )
+    foresight = Foresight(store.deployment, Pacer(counters, clock), clock)
     commands = Commands(
         store=store,
         fleet=fleet,
         reconciler=reconciler,
+        foresight=foresight,
         clock=clock,
         told=telemetry.commanded,
         ack_seconds=ack_seconds,
@@ -129,6 +133,7 @@ async def plane(
         fleet=fleet,
         reconciler=reconciler,
         commands=commands,
+        foresight=foresight,
         telemetry=telemetry,
         clock=clock,
         port=8080,
