@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serving.codec.example import field, varint
 from serving.engine.base import Array
 
 DATATYPES = {"float32": "FP32", "int32": "INT32"}
@@ -47,11 +48,11 @@ def v2_binary(name: str, rows: Array) -> Body:
 def grpc_infer(model: str, name: str, rows: Array) -> bytes:
     """An inference.ModelInferRequest with raw contents, without gRPC's frame."""
     tensor = (
-        _field(1, name.encode())
-        + _field(2, DATATYPES[rows.dtype.name].encode())
-        + _field(3, b"".join(_varint(size) for size in rows.shape))
+        field(1, name.encode())
+        + field(2, DATATYPES[rows.dtype.name].encode())
+        + field(3, b"".join(varint(size) for size in rows.shape))
     )
-    return _field(1, model.encode()) + _field(5, tensor) + _field(7, np.ascontiguousarray(rows).tobytes())
+    return field(1, model.encode()) + field(5, tensor) + field(7, np.ascontiguousarray(rows).tobytes())
 
 
 def grpc_frame(message: bytes) -> bytes:
@@ -61,17 +62,3 @@ def grpc_frame(message: bytes) -> bytes:
 
 def _described(name: str, rows: Array) -> dict[str, object]:
     return {"name": name, "shape": list(rows.shape), "datatype": DATATYPES[rows.dtype.name]}
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A protobuf field with a length: text, bytes, a message or packed numbers."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
