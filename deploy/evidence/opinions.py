@@ -110,7 +110,9 @@ def weigh(
     here = replace(past, theirs=their_line, own=own_line, comparison=_remembered(past.comparison, seen, told, asked))
     fault = _fault(told)
     if past.by_own:
-        return _by_own(here, seen, fault, asked, now)
+        # Well is who told of a whole stretch, and of nothing else since. To be waited for is not enough.
+        well = None if fault is not None else here.well if isinstance(told, Gap) or here.well is not None else now
+        return _by_own(replace(here, well=well), seen, fault, asked, now)
     if fault is not None:
         # Not at once: what this look of ours begins with, Prometheus may have counted already.
         gone = replace(here, by_own=True, well=None, comparison=_alone(here.comparison))
@@ -124,9 +126,8 @@ def weigh(
 def _by_own(
     here: Opinions, seen: Stretch | Gap, fault: Gap | None, asked: float | None, now: float
 ) -> tuple[Opinions, Stretch | Gap]:
-    well = None if fault is not None else now if here.well is None else here.well
-    here = replace(here, well=well, comparison=_alone(here.comparison))
-    if well is not None and asked is not None and now - well >= BACK_SECONDS:
+    here = replace(here, comparison=_alone(here.comparison))
+    if here.well is not None and asked is not None and now - here.well >= BACK_SECONDS:
         here = replace(here, by_own=False, well=None, theirs=Line(floor=asked + HANDOVER_SECONDS))
     if isinstance(seen, Gap) and fault is not None:
         return here, Gap(f"Prometheus: {fault.reason}; own scraper: {seen.reason}", seen.kind)
