@@ -143,7 +143,7 @@ class _Plane:
                 self._home.envoy_admin_socket.unlink(missing_ok=True)
 
     async def _serve(self, store: Store, world: "_World", listener: socket.socket, stop: asyncio.Event) -> None:
-        outcomes = KnownOutcomes(world.recall, world.fleet, self._clock)
+        outcomes = KnownOutcomes(world.recall, world.fleet, self._clock, world.telemetry.rollouts.labelled)
         scraped = ScrapedCounters(world.router.admin.counted, world.fleet, world.scrape, self._clock)
         reconciler = Reconciler(
             store=store,
