@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from contracts.clock import Clock
 from contracts.errors import TealError, Unavailable
@@ -49,6 +50,14 @@ class AppliedModel:
     split: TrafficSplit | None
 
 
+class _Look(NamedTuple):
+    """What was seen of a deployment at that revision, and whether it has to be kept even if nothing follows from it."""
+
+    observation: Observation
+    revision: int
+    news: bool
+
+
 class Reconciler:
     """Belongs to one event loop. `run` ticks until it is cancelled; `start` does the first observation."""
 
@@ -73,6 +82,7 @@ class Reconciler:
         self._onlooker = onlooker
         self._lease = Lease(store, clock, holder=store.owner)
         self._witness = Witness(counters, clock, prometheus, outcomes)
+        self._waited: dict[str, float] = {}  # seconds of rollouts that no record holds yet
         self._witnessing = 0  # the epoch in which the witness began to look
         self._bell = asyncio.Event()  # rung by commands and by the fleet
         self._ordered = asyncio.Event()  # rung by commands only: they end the pause after a failure
@@ -191,7 +201,7 @@ class Reconciler:
             return False
         if leads and self._witnessing != self._lease.epoch:
             self._witness.forget()
-            self._witnessing = self._lease.epoch
+            self._waited, self._witnessing = {}, self._lease.epoch
         return leads
 
     async def _decide(
@@ -201,9 +211,14 @@ class Reconciler:
         await self._witness.look(recorded)
         self._forget_warmed(recorded)
         now = self._clock.wall()
-        seen = {d.model: (self._observe(d, workers), d.revision) for d in recorded}
+        own: dict[str, list[WorkerStatus]] = {}
+        for worker in workers:
+            own.setdefault(worker.model, []).append(worker)
+        seen = {d.model: self._observe(d, own.get(d.model, ())) for d in recorded}
         moved = [
-            d.model for d in recorded if d.trial is not None or decide(d, seen[d.model][0], now).action is not None
+            d.model
+            for d in recorded
+            if seen[d.model].news or decide(d, seen[d.model].observation, now).action is not None
         ]
         if not moved:
             return recorded
@@ -217,22 +232,21 @@ class Reconciler:
             log.warning("what was decided could not be recorded: %s", error.message)
             self._unrecorded = error.message
             return recorded
+        self._waited = {model: waited for model, waited in self._waited.items() if model not in decided}
         for before in recorded:
             if before.model in decided and decided[before.model].action is not None:
                 self._onlooker.decided(before, decided[before.model], now)
         return tuple(decided[d.model].deployment if d.model in decided else d for d in recorded)
 
-    def _record(
-        self, models: list[str], seen: Mapping[str, tuple[Observation, int]], now: float
-    ) -> dict[str, Decision]:
+    def _record(self, models: list[str], seen: Mapping[str, "_Look"], now: float) -> dict[str, Decision]:
         """Decide inside the transaction: a command may have come in between. Evidence is written with its effect."""
 
         def rule(deployment: Deployment) -> tuple[Decision, Seen]:
-            observation, revision = seen[deployment.model]
-            told = Seen(now, observation)
-            if deployment.revision != revision:  # a command came in between: what was seen was of another deployment
+            look = seen[deployment.model]
+            told = Seen(now, look.observation)
+            if deployment.revision != look.revision:  # a command came in between: this was seen of another deployment
                 return stay(deployment, deployment.reason), told
-            return decide(deployment, observation, now), told
+            return decide(deployment, look.observation, now), told
 
         decisions = self._store.change_all(models, rule, author=Author(ACTOR, now, self._lease.epoch))
         for decision in decisions:
@@ -240,20 +254,26 @@ class Reconciler:
                 log.info("model %s: %s", decision.deployment.model, decision.reason)
         return {decision.deployment.model: decision for decision in decisions}
 
-    def _observe(self, deployment: Deployment, workers: tuple[WorkerStatus, ...]) -> Observation:
-        told = self._witness.tell(deployment)
+    def _observe(self, deployment: Deployment, workers: Sequence[WorkerStatus]) -> "_Look":
+        """What there is to see of one model. Time in which nobody looked at the counters is kept for the next look:
+        recording that it passed, for each rollout and every second, would be most of what is written."""
+        told, waited = self._witness.tell(deployment), 0.0
         if deployment.trial is not None:
             self._onlooker.looked(deployment, told, self._clock.wall())
+            waited = self._waited[deployment.model] = self._waited.get(deployment.model, 0.0) + told.seconds
+        else:
+            self._waited.pop(deployment.model, None)
         known = self._applied.get(deployment.model)
-        return observe(
+        observation = observe(
             deployment,
             workers,
             warming_seconds=self._warming_seconds(deployment),
-            seconds=told.seconds,
+            seconds=waited,
             counted=told.counted,
             gap=told.gap,
             in_force=known is not None and known[1].revision == deployment.revision,
         )
+        return _Look(observation, deployment.revision, told.counted is not None or told.kind is not None)
 
     async def _act(self, deployments: tuple[Deployment, ...], labels: Mapping[str, Mapping[str, int]]) -> None:
         """Make before break: new workers first, then routes, and only then are the old workers let go."""
@@ -264,20 +284,22 @@ class Reconciler:
         if table != self._table:
             routed = self._routes_of(deployments)
             self._routed = joined(routed, self._routed)  # from now until the answer, Envoy may use either table
-            await self._publish(table)
+            await self._publish(table, any(d.trial is not None for d in deployments))
             self._table, self._routed = table, routed
         self._note_applied(deployments)
         await self._fleet.converge(wanted)
 
-    async def _publish(self, table: RoutingTable) -> None:
+    async def _publish(self, table: RoutingTable, watched: bool) -> None:
         """Publish, unless the world moves on meanwhile: waiting for old requests to end may take half a minute, and a
-        restarted worker or a rollback must not. A publish may be cancelled at any time, so it is, and the next tick
-        publishes what holds then. Raises _Overtaken in that case."""
+        restarted worker or a rollback must not. While rollouts are `watched`, time is enough: their evidence is due. A
+        publish may be cancelled at any time, so it is, and the next tick publishes what holds then. Raises _Overtaken
+        in that case."""
         publishing = asyncio.create_task(self._publish_to_end(table), name="publish")
         overtaking = asyncio.create_task(self._bell.wait(), name="overtaking")
         try:
             await asyncio.wait({publishing}, timeout=UNDISTURBED_SECONDS)
-            await asyncio.wait({publishing, overtaking}, return_when=asyncio.FIRST_COMPLETED)
+            longest = TICK_SECONDS if watched else None
+            await asyncio.wait({publishing, overtaking}, return_when=asyncio.FIRST_COMPLETED, timeout=longest)
             if not publishing.done():
                 raise _Overtaken
             publishing.result()

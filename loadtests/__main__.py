@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loadtests.report import RESULTS, goals_of
 
-ORDER = ("gateway", "mobilenet", "batcher", "peers", "swap", "overload")
+ORDER = ("gateway", "mobilenet", "batcher", "peers", "swap", "overload", "controller")
 
 
 def run(name: str) -> str:

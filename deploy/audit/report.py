@@ -26,10 +26,17 @@ class Pruned(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Stood:
+    """How a deployment stood."""
+
+    revision: int
+    state: str
+
+
+@dataclass(frozen=True)
 class Redecided:
     """One automatic decision that came out as it was recorded.
 
-    before, after    revision and state
     epoch            of the lease under which it was made
     plan             digest of the plan; alpha, beta and margin are the plan's
     guardrails       counts and evidence of that moment, and thresholds; empty without a rollout by evidence
@@ -42,8 +49,8 @@ class Redecided:
     action: str
     actor: str
     reason: str
-    before: tuple[int, str]
-    after: tuple[int, str]
+    before: Stood
+    after: Stood
     epoch: int | None
     observations: int
     plan: str | None
@@ -97,8 +104,8 @@ def redecided(row: Mapping[str, Any], evidence: Mapping[str, Any], made: Replaye
         row["action"],
         row["actor"],
         row["reason"],
-        (made.before.revision, made.before.state.value),
-        (after.revision, after.state.value),
+        Stood(made.before.revision, made.before.state.value),
+        Stood(after.revision, after.state.value),
         evidence["epoch"],
         evidence["observations"],
         evidence["plan"],

@@ -57,7 +57,7 @@ def _words(found: Mapping[str, Any]) -> Iterable[RenderableType]:
         yield render.table(
             ["event", "when", "model", "did", "revision", "observations", "why"],
             [
-                [str(d["seq"]), render.when(d["at"]), d["model"], d["action"], f"{d['before'][0]} to {d['after'][0]}",
+                [str(d["seq"]), render.when(d["at"]), d["model"], d["action"], _moved(d),
                  str(d["observations"]), d["reason"]]
                 for d in found["decisions"]
             ],
@@ -76,6 +76,10 @@ def _words(found: Mapping[str, Any]) -> Iterable[RenderableType]:
         f"{len(found['decisions'])} automatic decisions were made again from {found['observations']} observations"
     )
     yield f"head {found['head']['seq']}:{found['head']['hash']}"
+
+
+def _moved(decision: Mapping[str, Any]) -> str:
+    return f"{decision['before']['revision']} to {decision['after']['revision']}"
 
 
 def _of(found: Mapping[str, Any]) -> str:

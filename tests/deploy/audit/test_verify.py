@@ -12,7 +12,7 @@ import pytest
 
 from deploy.audit.chain import GENESIS, linked
 from deploy.audit.observations import extended
-from deploy.audit.report import Report
+from deploy.audit.report import Report, Stood
 from deploy.audit.verify import verify
 from deploy.rollout.deployment import State
 from deploy.store.database import sqlite_url
@@ -84,7 +84,12 @@ def test_every_automatic_decision_comes_out_again_with_its_counts_and_thresholds
     ]  # fmt: skip
     rollback = report.decisions[-2]
     errors = rollback.guardrails[0]
-    assert (rollback.actor, rollback.after, rollback.alpha, rollback.epoch) == ("teal", (11, "rolled_back"), 0.01, 1)
+    assert (rollback.actor, rollback.after, rollback.alpha, rollback.epoch) == (
+        "teal",
+        Stood(11, "rolled_back"),
+        0.01,
+        1,
+    )
     assert errors.harm > errors.harm_threshold
     assert f"{errors.candidate.bad} of {errors.candidate.units}" in rollback.reason
     assert rollback.plan is not None
