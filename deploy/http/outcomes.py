@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -31,8 +32,8 @@ from deploy.http.facts import Parts
 from deploy.ports import Recalled
 from deploy.store.store import HISTORY_MAX
 
-LABELS_AT_ONCE = 1000
-ROWS_MAX = 10_000  # labels of one request
+LABELS_AT_ONCE = 500
+ROWS_MAX = 1000  # labels of one request
 TEXT_MAX = 1000  # letters of one label
 _INT64 = 2**63
 
@@ -63,6 +64,11 @@ def _is_value(value: Any) -> bool:
     return isinstance(value, bool | int | float) and -_INT64 <= value < _INT64  # which NaN is not
 
 
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 3.0 is 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _Values = Annotated[tuple[Label, ...], PlainValidator(_read_values), WithJsonSchema(_VALUES)]
 
 
@@ -74,7 +80,7 @@ class FeedbackBody(BaseModel):
     model: Annotated[StrictStr, Field(max_length=1000)] | None = Field(
         default=None, description="Asks its workers only; needed with predicted."
     )
-    version: Annotated[StrictInt, Field(ge=1, le=MAX_VERSION)] | None = Field(
+    version: Annotated[StrictInt, Field(ge=1, le=MAX_VERSION), BeforeValidator(_whole)] | None = Field(
         default=None, description="The one that answered; needed with predicted."
     )
     predicted: _Values = Field(default=(), description="What was predicted; counts where no worker remembers it.")
