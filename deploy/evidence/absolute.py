@@ -12,7 +12,7 @@ from deploy.evidence.blocks import Arm
 from deploy.evidence.logs import NONE, log_mean, log_mix
 
 FACTORS = (2.0, 4.0, 10.0)
-"""Multiples of the objective that count as harm."""
+"""Multiples of the objective that count as harm; of one that is near 1, fractions of the good units that are left."""
 FRACTIONS = (0.0, 0.1, 1 / 3)
 """Fractions of the objective that a safe version may fail at. Never failing is refuted for ever by one failure, so the
 other two stand by; they are believed little, so that a version that never fails is found out almost as fast."""
@@ -21,7 +21,7 @@ _BELIEF = (0.9, 0.05, 0.05)
 
 @dataclass(frozen=True)
 class Absolute:
-    """Evidence about one version against `objective`, a share of bad units between 0 and 0.1.
+    """Evidence about one version against `objective`, a share of bad units between 0 and 1.
 
     Raises InvalidInput for an objective outside of that."""
 
@@ -31,10 +31,9 @@ class Absolute:
     safe: tuple[float, ...] = (NONE,) * len(FRACTIONS)
 
     def __post_init__(self) -> None:
-        if not 0 < self.objective < 1 / max(FACTORS):
+        if not 0 < self.objective < 1:
             raise InvalidInput(
-                f"an objective of {self.objective:g} bad units per unit is not usable: expected more than 0 and less "
-                f"than {1 / max(FACTORS):g}"
+                f"an objective of {self.objective:g} bad units per unit is not usable: expected between 0 and 1"
             )
 
     @property
@@ -52,9 +51,10 @@ def update(so_far: Absolute, arm: Arm, clump: float = 1.0) -> Absolute:
     """Take in one version's part of a block; `clump` is as for relative.update."""
     power = 1.0 / max(1.0, so_far.dispersion, clump)
     good, rate = arm.units - arm.bad, so_far.objective
+    worse = (min(factor * rate, 1 - (1 - rate) / factor) for factor in FACTORS)
     harm = tuple(
-        e + power * (arm.bad * math.log(factor) + good * (math.log1p(-factor * rate) - math.log1p(-rate)))
-        for e, factor in zip(so_far.harm, FACTORS, strict=True)
+        e + power * (arm.bad * math.log(worse_rate / rate) + good * (math.log1p(-worse_rate) - math.log1p(-rate)))
+        for e, worse_rate in zip(so_far.harm, worse, strict=True)
     )
     safe = tuple(
         e

@@ -4,9 +4,7 @@ Per block an e-variable for "both versions share one distribution here", whateve
 block to block. Source: Turner, Ly and Grünwald, Generic E-variables for exact sequential k-sample tests, JSPI 2024,
 arXiv 2106.02693.
 
-Rows of one caller resemble each other. How much more the live version's answers vary from block to block than
-independent ones would is measured on the way and tempers the evidence: a power of an e-variable that was chosen before
-its block is one, too.
+Rows of one caller resemble each other, so the evidence is tempered by how much the live version's answers clump.
 """
 
 import math
@@ -14,34 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.errors import Internal
+from deploy.evidence.dispersion import UNKNOWN, Clumping
 from deploy.evidence.logs import NONE
-
-_REGULAR = 4.0  # degrees of freedom that are pretended to have varied as independent answers do
 
 
 @dataclass(frozen=True)
 class Categories:
-    """Evidence so far and the counts it was learned from. The tuples have one entry per bin.
-
-    recent              the live version's latest block
-    spread, freedom     chi-squared between its blocks, and what independent answers make it on average
-    """
+    """Evidence so far and the counts it was learned from. The tuples have one entry per bin."""
 
     live: tuple[int, ...]
     candidate: tuple[int, ...]
     log_differ: float = NONE
-    recent: tuple[int, ...] = ()
-    spread: float = 0.0
-    freedom: int = 0
+    clumping: Clumping = UNKNOWN
 
     @classmethod
     def of(cls, bins: int) -> "Categories":
         return cls((0,) * bins, (0,) * bins)
-
-    @property
-    def dispersion(self) -> float:
-        """How many answers come as one; 1 when they are independent."""
-        return max(1.0, (self.spread + _REGULAR) / (self.freedom + _REGULAR))
 
     @property
     def divergence(self) -> float:
@@ -55,7 +41,7 @@ class Categories:
         middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
         found = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
         used = sum(m > 0 for m in middle)
-        chance = self.dispersion * (used - 1) * (1 / n_live + 1 / n_candidate) / (8 * math.log(2))
+        chance = self.clumping.factor * (used - 1) * (1 / n_live + 1 / n_candidate) / (8 * math.log(2))
         return max(0.0, found - chance)
 
 
@@ -67,16 +53,13 @@ def update(so_far: Categories, live: Sequence[int], candidate: Sequence[int]) ->
         raise Internal(f"evidence: {bins} bins before, {len(live)} and {len(candidate)} now")
     n_live, n_candidate = sum(live), sum(candidate)
     log_differ = so_far.log_differ
-    if n_live and n_candidate and sum(so_far.live) > sum(so_far.recent):
-        log_differ += _log_ratio(so_far, live, candidate) / so_far.dispersion
-    spread, freedom = _varied(so_far.recent, live) if n_live and so_far.recent else (0.0, 0)
+    if n_live and n_candidate and so_far.clumping.blocks > 1:
+        log_differ += _log_ratio(so_far, live, candidate) / so_far.clumping.factor
     return Categories(
         tuple(a + b for a, b in zip(so_far.live, live, strict=True)),
         tuple(a + b for a, b in zip(so_far.candidate, candidate, strict=True)),
         log_differ,
-        tuple(live) if n_live else so_far.recent,
-        so_far.spread + spread,
-        so_far.freedom + freedom,
+        so_far.clumping.update(live),
     )
 
 
@@ -100,15 +83,6 @@ def _expected(counts: Sequence[int], used: Sequence[bool]) -> list[float]:
     others = len(counts) - ever
     total = sum(counts) + ever + (others > 0)
     return [(count + 1) / total if seen else 1 / (total * others) for count, seen in zip(counts, used, strict=True)]
-
-
-def _varied(before: Sequence[int], now: Sequence[int]) -> tuple[float, int]:
-    """Chi-squared between two blocks, and its mean if answers were dealt to them one by one."""
-    m, n = sum(before), sum(now)
-    up, down = math.sqrt(n / m), math.sqrt(m / n)
-    squares = sum((a * up - b * down) ** 2 / (a + b) for a, b in zip(before, now, strict=True) if a or b)
-    used = sum(1 for a, b in zip(before, now, strict=True) if a or b)
-    return squares * (m + n - 1) / (m + n), used - 1
 
 
 def _relative_entropy(p: Sequence[float], q: Sequence[float]) -> float:

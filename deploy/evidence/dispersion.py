@@ -1,23 +1,51 @@
-"""How much more failures clump than independent ones would, measured while two halves of one version are compared.
+"""How many units share one fate, learned from how much one version varies from block to block.
 
-Heavy users of a sticky split, batches and bursts make failures come together, and evidence that takes them for
-independent grows too fast. The factor found here tempers it (relative.py, absolute.py).
+Rows of one caller, a pause of a process, a burst: what is bad then comes in clumps, and evidence that takes clumped
+units for independent ones grows too fast. Raised to the power of 1/factor it keeps its bound, as long as the factor was
+known before the block: a power of an e-variable is one, too.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from deploy.evidence.blocks import Block
+_DOUBT = 1.64  # standard errors that are taken off: what may be chance is no clumping
+_BELIEVED, _BELIEF = 3.0, 4.0  # before anything is known, units come in threes; forgotten after a few blocks
 
 
-def dispersion(blocks: Iterable[Block]) -> float | None:
-    """Pearson's ratio of observed to binomial variance of how failures divide between the arms, over blocks of an A/A
-    comparison: 1 for independent units. None when no block had a failure on two populated arms."""
-    observed = expected = 0.0
-    for block in blocks:
-        bad = block.live.bad + block.candidate.bad
-        if not bad or not block.live.units or not block.candidate.units:
-            continue
-        share = block.candidate.units / (block.candidate.units + block.live.units)
-        observed += (block.candidate.bad - bad * share) ** 2
-        expected += bad * share * (1 - share)
-    return observed / expected if expected else None
+@dataclass(frozen=True)
+class Clumping:
+    """Chi-squared between consecutive blocks of counts, and what independent units make of it on average. Shared rise
+    and fall from one block to the next looks like clumping, too, and makes evidence slower but not wrong."""
+
+    recent: tuple[int, ...] = ()
+    spread: float = 0.0
+    freedom: int = 0
+    blocks: int = 0
+
+    @property
+    def factor(self) -> float:
+        """1 for independent units."""
+        spread = self.spread - _DOUBT * math.sqrt(2 * self.freedom) + _BELIEF * _BELIEVED
+        return max(1.0, spread / (self.freedom + _BELIEF))
+
+    def update(self, counts: Sequence[int]) -> "Clumping":
+        """Take in one block: how many units fell into each kind, the same kinds every time."""
+        if not sum(counts):
+            return self
+        if not self.recent:
+            return Clumping(tuple(counts), blocks=1)
+        spread, freedom = _varied(self.recent, counts)
+        return Clumping(tuple(counts), self.spread + spread, self.freedom + freedom, self.blocks + 1)
+
+
+UNKNOWN = Clumping()
+
+
+def _varied(before: Sequence[int], now: Sequence[int]) -> tuple[float, int]:
+    """Chi-squared between two blocks, and its mean if units were dealt to them one by one."""
+    m, n = sum(before), sum(now)
+    up, down = math.sqrt(n / m), math.sqrt(m / n)
+    kinds = [(a, b) for a, b in zip(before, now, strict=True) if a or b]
+    squares = sum((a * up - b * down) ** 2 / (a + b) for a, b in kinds)
+    return squares * (m + n - 1) / (m + n), len(kinds) - 1

@@ -23,14 +23,17 @@ _RARE = 0.1  # share of bad units in the smaller arm up to which failures are ra
 
 @dataclass(frozen=True)
 class Relative:
-    """Evidence so far: one log-likelihood ratio per relative risk of HARM against 1, and of SAFE against `margin`.
+    """Evidence so far: one log-likelihood ratio per multiple in HARM of `tolerance` against it, and one per relative
+    risk in SAFE against `margin`.
 
-    margin      the relative risk the plan tolerates
+    margin      the relative risk up to which a version counts as no worse
+    tolerance   the relative risk up to which nothing is harm; of frequent failures, the odds ratio
     dispersion  how much more failures vary than independent ones would; 1 when units are independent. Evidence is
                 tempered by it: L^(1/dispersion) keeps the bound where failures come in clumps
     """
 
     margin: float = 2.0
+    tolerance: float = 1.0
     dispersion: float = 1.0
     harm: tuple[float, ...] = (NONE,) * len(HARM)
     safe: tuple[float, ...] = (NONE,) * len(SAFE)
@@ -52,7 +55,8 @@ def update(so_far: Relative, block: Block, clump: float = 1.0) -> Relative:
     power = 1.0 / max(1.0, so_far.dispersion, clump)
     if block.live.bad + block.candidate.bad == 0 or not block.live.units or not block.candidate.units:
         return so_far
-    harm = tuple(e + power * log_ratio(theta, 1.0, block) for e, theta in zip(so_far.harm, HARM, strict=True))
+    fine = so_far.tolerance
+    harm = tuple(e + power * log_ratio(theta * fine, fine, block) for e, theta in zip(so_far.harm, HARM, strict=True))
     ratio = log_ratio if _rare(block) else _log_ratio_exact
     safe = tuple(e + power * ratio(theta, so_far.margin, block) for e, theta in zip(so_far.safe, SAFE, strict=True))
     return replace(so_far, harm=harm, safe=safe)
@@ -63,7 +67,8 @@ def log_ratio(theta1: float, theta0: float, block: Block) -> float:
 
     Given a failure, it is the candidate's with probability θn_c / (θn_c + n_l). At θ0 = 1 this is safe for every rate:
     the exact law given the counts is hypergeometric, which is smaller in convex order than the binomial (Hoeffding
-    1963), and the ratio is convex in the candidate's failures."""
+    1963), and the ratio is convex in the candidate's failures. At θ0 > 1, with odds for risks, the exact law is that of
+    a sum of unlike coins (Harkness 1965) with a mean no larger than the binomial's, so the same holds for θ1 > θ0."""
     live, candidate = block.live.units, block.candidate.units
     bad = block.live.bad + block.candidate.bad
     weight0, weight1 = theta0 * candidate + live, theta1 * candidate + live

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from deploy.evidence import absolute, relative
 from deploy.evidence.absolute import Absolute
 from deploy.evidence.blocks import NOTHING, Block
+from deploy.evidence.dispersion import Clumping
 from deploy.evidence.logs import log_mean
 from deploy.evidence.relative import Relative
 
@@ -18,6 +19,7 @@ class Comparison:
     objective   a share of bad units that is fine in any case: versions that are almost never bad cannot be compared
     guarded     more than the objective is harm, whatever the live version does
     bound       for latency, the index in LATENCY_SECONDS beyond which a request counts as slow
+    clumping    how the live version's bad units come together, where that tempers the evidence; None where it does not
     strata      what was counted at each weight, for the interval that people see
     """
 
@@ -25,6 +27,7 @@ class Comparison:
     objective: Absolute | None = None
     guarded: bool = False
     bound: int | None = None
+    clumping: Clumping | None = None
     strata: tuple[Block, ...] = (NOTHING,)
 
     @property
@@ -42,12 +45,17 @@ class Comparison:
         return max(self.relative.log_safe, self.objective.log_safe)
 
     def update(self, block: Block, clump: float = 1.0) -> "Comparison":
-        """Take in one block, of whose units so many share one fate."""
+        """Take in one block, of whose units so many share one fate at least."""
         *before, last = self.strata
+        clumping = self.clumping
+        if clumping is not None:
+            clump = max(clump, clumping.factor)
+            clumping = clumping.update((block.live.bad, block.live.units - block.live.bad))
         return replace(
             self,
             relative=relative.update(self.relative, block, clump),
             objective=None if self.objective is None else absolute.update(self.objective, block.candidate, clump),
+            clumping=clumping,
             strata=(*before, last + block),
         )
 

@@ -129,9 +129,8 @@ def _problem(plan: Plan, live: Live, promote: float) -> str | None:
         return "there is no traffic, and without traffic there is no evidence: send some, or deploy by hand"
     takes = "never" if math.isinf(promote) else f"in about {said(promote)}, after its deadline of {said(plan.deadline)}"
     ways = " or ".join(f"`{way}`" for way in _ways_out(plan, live, promote))
-    return (
-        f"at {live.requests:.3g} requests a second this plan would decide {takes}; "
-        + (f"it can with {ways}" if ways else "no change of one number helps: deploy by hand, with strategy manual")
+    return f"at {live.requests:.3g} requests a second this plan would decide {takes}; " + (
+        f"it can with {ways}" if ways else "no change of one number helps: deploy by hand, with strategy manual"
     )
 
 

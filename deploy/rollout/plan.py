@@ -3,6 +3,7 @@
 A plan is fixed when its rollout starts. Reading one from a file is plan_file.py; following one is steering.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,6 +81,7 @@ class Guardrail:
     min_jsd_bits    for predictions: the Jensen-Shannon divergence below which no difference is worth attention
     loss        for quality: how much less of it is tolerated, of 1
     dispersion  how many units fail together, as measured on two halves of one version; 1 when they are independent
+    tolerance   the relative risk that is no harm yet; None: TOLERATED
     """
 
     watched: Watched
@@ -91,6 +93,7 @@ class Guardrail:
     min_jsd_bits: float = 0.005
     loss: float = 0.02
     dispersion: float = 1.0
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < LATENCY_SECONDS[-1]:
@@ -105,10 +108,20 @@ class Guardrail:
             raise InvalidInput(f"guardrail {self.watched}: min_jsd_bits is 0 or more and less than 1 bit")
         if not 0 <= self.loss < 1:
             raise InvalidInput(f"guardrail {self.watched}: its loss is 0 or more and less than 1")
+        if not 1 <= self.tolerated < 10:
+            raise InvalidInput(f"guardrail {self.watched}: its tolerance is a relative risk from 1 to less than 10")
         if not 1 <= self.dispersion <= 10_000:
             raise InvalidInput(f"guardrail {self.watched}: its dispersion is at least 1 and at most 10000")
 
+    @property
+    def tolerated(self) -> float:
+        """The relative risk that is no harm yet."""
+        return TOLERATED.get(self.watched, 1.0) if self.tolerance is None else self.tolerance
 
+
+TOLERATED: Mapping[Watched, float] = {Watched.LATENCY: 1.25}
+"""Relative risks that are no harm yet when nobody says: whoever gets few requests has cold caches, and being a tenth
+slower is no reason to go back. Nothing else is expected to be worse at all."""
 DISAGREEMENT = 0.05
 """Share of mirrored requests that may be answered differently when nobody says."""
 

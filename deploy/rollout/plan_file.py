@@ -173,6 +173,7 @@ _GUARDRAIL: _Kinds = {
     "min_jsd_bits": _NUMBER,
     "loss": _NUMBER,
     "dispersion": _NUMBER,
+    "tolerance": _NUMBER,
 }
 _PLAN: _Kinds = {
     "alpha": _NUMBER,

@@ -17,6 +17,7 @@ from deploy.evidence.betting import Betting
 from deploy.evidence.blocks import NOTHING, Arm, Block
 from deploy.evidence.categories import Categories
 from deploy.evidence.counted import Bins, Counted
+from deploy.evidence.dispersion import UNKNOWN
 from deploy.evidence.logs import NONE, log_mean
 from deploy.evidence.paired import Paired
 from deploy.evidence.relative import Relative
@@ -136,9 +137,8 @@ class Latency:
 
     def _slower_than(self, bound: int, share: float) -> Comparison:
         objective = share * self.relative.margin
-        usable = objective < 1 / max(absolute.FACTORS)
-        tested = Absolute(objective, self.relative.dispersion) if usable else None
-        return Comparison(self.relative, tested, bound=bound)
+        tested = Absolute(objective, self.relative.dispersion) if objective < 1 else None
+        return Comparison(self.relative, tested, bound=bound, clumping=UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ Weighed = Annotated[Failures | Latency | Predictions | Quality | Agreement, Fiel
 
 def weighed(guardrail: Guardrail, plan: Plan) -> Failures | Latency | Predictions | Quality | Agreement:
     """What a guardrail of a plan weighs, before anything is seen."""
-    relative = Relative(margin=plan.margin, dispersion=guardrail.dispersion)
+    relative = Relative(margin=plan.margin, tolerance=guardrail.tolerated, dispersion=guardrail.dispersion)
     match guardrail.watched:
         case Watched.LATENCY:
             return Latency(guardrail.floor, relative)

@@ -49,10 +49,18 @@ def test_ten_times_the_objective_is_found_within_a_few_hundred_requests():
     assert np.median(needed) < 800
 
 
-@pytest.mark.parametrize("objective", [0.0, 0.1, 1.0, -0.1, math.nan])
+@pytest.mark.parametrize("objective", [0.0, 1.0, 1.1, -0.1, math.nan])
 def test_an_objective_that_cannot_be_tested_is_refused(objective):
     with pytest.raises(InvalidInput, match="not usable"):
         Absolute(objective)
+
+
+def test_a_share_that_may_be_large_is_tested_as_well():
+    rng, evidence = np.random.default_rng(7), Absolute(0.2)
+    for _ in range(20):
+        evidence = absolute.update(evidence, Arm(20, int(rng.binomial(20, 0.07))))
+    assert evidence.log_safe >= SAFE
+    assert absolute.update(Absolute(0.2), Arm(40, 30)).log_harm >= ALARM
 
 
 def drawn(rng, p, q, blocks=360):
@@ -91,6 +99,38 @@ def test_a_version_that_predicts_one_class_only_is_seen_in_three_blocks():
         evidence = categories.update(evidence, live.tolist(), candidate.tolist())
     assert evidence.log_differ >= ALARM
     assert evidence.divergence > 0.3
+
+
+def test_answers_that_come_in_clumps_are_no_difference():
+    """Eight rows of each caller are alike."""
+    rng, raised = np.random.default_rng(20), 0
+    for _ in range(150):
+        evidence = Categories.of(10)
+        for _ in range(120):
+            live, candidate = (rng.multinomial(rng.poisson(n), TEN) * 8 for n in (56, 6))
+            evidence = categories.update(evidence, live.tolist(), candidate.tolist())
+            if evidence.log_differ >= ALARM and evidence.divergence >= 0.005:
+                raised += 1
+                break
+    assert raised <= 7
+
+
+def test_a_live_version_of_one_class_does_not_hide_another_class():
+    evidence = Categories.of(57)
+    for _ in range(6):
+        evidence = categories.update(evidence, (20,) + (0,) * 56, (0, 5) + (0,) * 55)
+    assert evidence.log_differ >= ALARM
+
+
+def test_the_divergence_of_equal_versions_is_not_what_chance_makes_of_it():
+    rng = np.random.default_rng(21)
+    found = []
+    for _ in range(50):
+        evidence = Categories.of(10)
+        for live, candidate in drawn(rng, TEN, TEN, blocks=4):
+            evidence = categories.update(evidence, live.tolist(), candidate.tolist())
+        found.append(evidence.divergence)
+    assert np.median(found) < 0.005
 
 
 def test_the_time_to_see_a_shift_is_what_was_worked_out():

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import nchypergeom_fisher
 
 from deploy.evidence.blocks import NOTHING, Arm, Block
-from deploy.evidence.dispersion import dispersion
+from deploy.evidence.dispersion import UNKNOWN
 from deploy.evidence.interval import risk
 from deploy.evidence.relative import Relative, log_fisher, update
 from tests.deploy.evidence.simulate import SECONDS, Traffic
@@ -133,19 +133,46 @@ def test_a_faster_half_hour_of_failures_on_the_live_version_is_no_harm():
     assert count(alarms(Traffic(100, 0.1, 0.03, 0.01), 200)) == 0
 
 
-def test_tempering_by_the_dispersion_repairs_the_bound_where_failures_clump():
+def test_tempering_by_the_measured_clumping_repairs_the_bound_where_failures_clump():
     traffic = Traffic(100, 0.1, 0.01, 0.01, clump=4)
-    found = dispersion(traffic.blocks(np.random.default_rng(2), 2000))
-    assert found == pytest.approx(4, rel=0.15)
-    rng, raised = np.random.default_rng(3), 0
+    rng, raised, plain, factors = np.random.default_rng(3), 0, 0, []
     for _ in range(300):
-        evidence = Relative(dispersion=found)
+        evidence, untempered, clumping = Relative(), Relative(), UNKNOWN
         for block in traffic.blocks(rng, HALF_AN_HOUR):
-            evidence = update(evidence, block)
+            evidence = update(evidence, block, clumping.factor)
+            untempered = update(untempered, block)
+            clumping = clumping.update((block.live.bad, block.live.units - block.live.bad))
             if evidence.log_harm >= ALARM:
                 raised += 1
                 break
+        plain += untempered.log_harm >= ALARM
+        factors.append(clumping.factor)
     assert raised <= 10
+    assert plain > 10
+    assert 3 < np.median(factors) < 4.5
+
+
+def test_independent_units_are_soon_known_to_be_independent():
+    clumping = UNKNOWN
+    assert clumping.factor == 3
+    for block in Traffic(100, 0.1, 0.05, 0.05).blocks(np.random.default_rng(2), 60):
+        clumping = clumping.update((block.live.bad, block.live.units - block.live.bad))
+    assert clumping.factor < 1.15
+    assert UNKNOWN.update((0, 0)) == UNKNOWN
+
+
+def test_what_is_tolerated_is_no_harm_however_long_it_lasts_and_however_often_it_happens():
+    """At odds of 1.25 exactly, frequent and rare."""
+    for live, candidate in ((0.4, 0.4545), (0.01, 0.01247)):
+        rng, raised = np.random.default_rng(11), 0
+        for _ in range(200):
+            evidence = Relative(tolerance=1.25)
+            for block in Traffic(100, 0.25, live, candidate).blocks(rng, 120):
+                evidence = update(evidence, block)
+                if evidence.log_harm >= ALARM:
+                    raised += 1
+                    break
+        assert raised <= 9  # the 99.9 % bound of 200 tries at 1 %
 
 
 def test_the_interval_holds_the_true_relative_risk_and_narrows():
