@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from deploy.http import api, commanding, errors, metrics
+from deploy.http import api, commanding, errors, metrics, outcomes
 from deploy.http.facts import Parts
 from deploy.http.guard import Guard
 
@@ -35,6 +35,7 @@ def application(parts: Parts) -> FastAPI:
     app.include_router(metrics.routes(parts))
     app.include_router(api.routes(parts))
     app.include_router(commanding.routes(parts))
+    app.include_router(outcomes.routes(parts))
     # Outermost, so that nothing of a refused request is even routed.
     app.add_middleware(Guard, hosts=parts.hosts)
     return app

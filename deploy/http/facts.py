@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from contracts.clock import Clock
 from deploy import answers, views
 from deploy.commands import Commands
+from deploy.feedback import Judge
 from deploy.foresight import Foresight
-from deploy.ports import Fleet
+from deploy.ports import Fleet, Recollection
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.rollout.deployment import Deployment
@@ -38,6 +39,8 @@ class Parts:
     envoy_pid: Callable[[], int | None]
     envoy_metrics: Scrape
     worker_metrics: Callable[[str], Awaitable[bytes]]
+    recollection: Recollection
+    judge: Judge
     hosts: tuple[str, ...] = ()
 
 

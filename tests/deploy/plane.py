@@ -16,7 +16,8 @@ from deploy.foresight import Foresight
 from deploy.home import Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
-from deploy.monitoring.readings import Observed
+from deploy.monitoring.gather import gathered
+from deploy.outcomes import KnownOutcomes
 from deploy.pace import Pacer
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
@@ -26,6 +27,7 @@ from deploy.telemetry import Telemetry
 from tests.fakes.clock import HandClock
 from tests.fakes.counters import FakeCounters
 from tests.fakes.fleet import FakeFleet
+from tests.fakes.memories import FakeMemories
 from tests.fakes.traffic import FakeTraffic
 
 BOUND = 20.0  # seconds after which a test that waits is wrong, never a measure
@@ -42,6 +44,8 @@ class Plane:
     reconciler: Reconciler
     http: httpx.AsyncClient
     app: FastAPI
+    memories: FakeMemories
+    outcomes: KnownOutcomes
 
     async def post(self, path: str, **body: Any) -> httpx.Response:
         return await self.http.post(f"/api/v1/models/{path}", json=body)
@@ -100,13 +104,19 @@ async def plane(
     ack_seconds: float = BOUND,
     ticking: bool = True,
     envoy: FakeEnvoy | None = None,
+    clock: HandClock | None = None,
+    owner: str = "home",
+    kept_rollouts: int = 10,
 ) -> AsyncIterator[Plane]:
-    """A running control plane on `path`; a second one on the same path is a restart."""
-    home, clock, envoy = Home(path), HandClock(), envoy or FakeEnvoy()
-    store = Store(sqlite_url(home.state))
+    """A running control plane on `path`; a second one on the same path is a restart, or, with another `owner`, one of
+    another home that shares the database."""
+    home, clock, envoy = Home(path), clock or HandClock(), envoy or FakeEnvoy()
+    store = Store(sqlite_url(home.state), owner=owner, kept_rollouts=kept_rollouts)
     fleet, traffic = fleet or FakeFleet(instantly=instantly), traffic or FakeTraffic()
     counters = counters or FakeCounters()
     telemetry = Telemetry()
+    memories = FakeMemories()
+    outcomes = KnownOutcomes(memories, fleet, clock, telemetry.rollouts.labelled)
     reconciler = Reconciler(
         store=store,
         fleet=fleet,
@@ -115,6 +125,7 @@ async def plane(
         package_of=lambda d: str(home.package(d)),
         clock=clock,
         onlooker=telemetry.rollouts,
+        outcomes=outcomes,
     )
     foresight = Foresight(store.deployment, Pacer(counters, clock), clock)
     commands = Commands(
@@ -126,7 +137,7 @@ async def plane(
         told=telemetry.commanded,
         ack_seconds=ack_seconds,
     )
-    telemetry.watch(lambda: Observed(store.deployments(), fleet.workers(), reconciler.applied_of))
+    telemetry.watch(lambda: gathered(store, fleet, reconciler))
     parts = Parts(
         store=store,
         registry=Registry(home, store, clock=clock),
@@ -143,6 +154,8 @@ async def plane(
         envoy_pid=lambda: 4242,
         envoy_metrics=_gone,
         worker_metrics=lambda _id: _gone(),
+        recollection=memories,
+        judge=outcomes.judge,
     )
     app = application(parts)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -151,7 +164,7 @@ async def plane(
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090") as http:
             running = asyncio.create_task(reconciler.run()) if ticking else None
             try:
-                yield Plane(home, store, fleet, traffic, counters, clock, reconciler, http, app)
+                yield Plane(home, store, fleet, traffic, counters, clock, reconciler, http, app, memories, outcomes)
             finally:
                 if running is not None:
                     running.cancel()
