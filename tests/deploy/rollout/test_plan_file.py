@@ -109,7 +109,7 @@ def test_a_plan_that_is_written_reads_as_the_same_one(plan):
 def test_every_field_of_a_plan_can_be_written(plan):
     written = plan_to_json(plan)
     assert set(written) == {f.name for f in fields(Plan)}
-    assert {key for each in written["guardrails"] for key in each} | {"objective", "on_harm"} == {
+    assert {key for each in written["guardrails"] for key in each} | {"objective", "on_harm", "tolerance"} == {
         f.name for f in fields(Guardrail)
     }
     assert parse_plan(plan_to_yaml(plan)) == plan
