@@ -4,8 +4,8 @@ Who answered a request is decided by which worker remembers it; where all have f
 an answer was is agreement.py. Everything is bounded and in memory: what came before a restart is no evidence after it.
 """
 
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -65,16 +65,10 @@ class Judge:
         self._fleet = fleet
         self._clock = clock
         self._told = told
-        self._counted: Counter[Result] = Counter(dict.fromkeys(Result, 0))
         self._judged: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._outcomes: dict[tuple[str, int], deque[tuple[float, float]]] = defaultdict(
             lambda: deque(maxlen=OUTCOMES_KEPT)
         )
-
-    @property
-    def counted(self) -> Mapping[Result, int]:
-        """Labels by what became of them."""
-        return self._counted
 
     async def hear(self, reports: Sequence[Report]) -> list[Judgement]:
         """Judge every report, in order."""
@@ -84,7 +78,6 @@ class Judge:
             recalled[model] = await self._recollection.recall(ids, model)
         judgements = [self._judge(report, recalled[report.model]) for report in reports]
         self._forget_the_gone()
-        self._counted.update(judgement.result for judgement in judgements)
         for judgement in judgements:
             self._told(judgement)
         return judgements

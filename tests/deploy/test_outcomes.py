@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.feedback import Result
 from tests.deploy.plane import Plane, plane
 
 
@@ -77,7 +76,10 @@ def test_of_many_labels_each_says_what_became_of_it(tmp_path: Path) -> None:
         assert [r["result"] for r in results] == ["judged", "judged", "repeated", "unknown", "judged"]
         assert results[1]["outcomes"] == [{"version": 1, "outcome": 0.5}]
         assert results[4]["outcomes"] == [{"version": 2, "outcome": 0.75}]
-        assert control.outcomes.judge.counted[Result.JUDGED] == 3
+        metrics = (await control.http.get("/metrics")).text
+        assert 'teal_feedback_total{result="judged"} 3.0' in metrics, [
+            m for m in metrics.splitlines() if "feedback" in m
+        ]
 
     told(tmp_path, story)
 
