@@ -60,7 +60,7 @@ def started(plan: Plan, deaths: int = 0) -> Deployment:
 
 def look(counted: Counted | None, **other: Any) -> Observation:
     """The world five seconds later, with workers of both versions ready."""
-    facts = {"live": Health(ready=1), "candidate": Health(ready=1), "seconds": TICK, "counted": counted}
+    facts: dict[str, Any] = {"live": Health(ready=1), "candidate": Health(ready=1), "seconds": TICK, "counted": counted}
     return Observation(**(facts | other))
 
 
