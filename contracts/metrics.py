@@ -173,13 +173,17 @@ ROLLOUT_STATE_DEADLINE = Metric(
 ROLLOUT_DECISIONS = Metric(
     "teal_rollout_decisions_total",
     "counter",
-    "Decisions the control plane made by itself.",
-    (LABEL_MODEL, "decision"),
+    "Decisions the control plane made by itself, and what made it.",
+    (LABEL_MODEL, "decision", "reason"),
 )
 DECISIONS = (
-    "start", "advance", "cutover", "promote", "rollback", "hold", "blind", "inconclusive", "go_on", "live", "fail",
-    "release", "other",
+    *((decision, "plan") for decision in ("start", "advance", "cutover", "promote", "live", "fail", "release")),
+    *(("rollback", reason) for reason in ("harm", "candidate_down", "no_evidence")),
+    *(("hold", reason) for reason in ("harm", "suspicion", "difference", "wrong_split")),
+    *(("hold", reason) for reason in ("live_sick", "live_down", "candidate_down")),
+    ("blind", "no_evidence"), ("inconclusive", "time_over"), ("go_on", "recovered"), ("other", "other"),
 )  # fmt: skip
+"""Every decision with every reason there can be for it (deploy/rollout/steering.py); what is none of them is other."""
 ROLLOUT_SECONDS_SPENT = Metric(
     "teal_rollout_duration_seconds",
     "histogram",

@@ -278,13 +278,13 @@ def gaps() -> Json:
 
 
 def decisions() -> Json:
-    made = f"sum by (decision) (increase({own(metrics.ROLLOUT_DECISIONS)}[$__range])) > 0"
+    made = f"sum by (decision, reason) (increase({own(metrics.ROLLOUT_DECISIONS)}[$__range])) > 0"
     return table(
         "Decisions in the period",
         "What the control plane decided by itself. The link History has the sentences and the counts.",
         "none",
         Query(made, instant=True),
-        ["decision"],
+        ["decision", "reason"],
     )
 
 

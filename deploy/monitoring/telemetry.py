@@ -33,8 +33,8 @@ class RolloutTelemetry(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._observed: Callable[[], Observed] | None = None
-        self._decisions: Tally[tuple[str, str]] = Tally()
-        self._gaps: Tally[tuple[str, str]] = Tally()
+        self._decisions: Tally[tuple[str, ...]] = Tally()
+        self._gaps: Tally[tuple[str, ...]] = Tally()
         self._newest: dict[str, float] = {}  # model → when its newest evidence came, wall seconds
         self._splits: dict[str, ObservedSplit] = {}
         self._labels = Labels()
@@ -65,8 +65,8 @@ class RolloutTelemetry(Collector):
 
     def decided(self, before: Deployment, decision: Decision, at: float) -> None:
         del at
-        kind = (decision.action or "").replace(" ", "_")
-        self._decisions[before.model, kind if kind in metrics.DECISIONS else "other"] += 1
+        kind = ((decision.action or "").replace(" ", "_"), decision.because or "plan")
+        self._decisions[before.model, *(kind if kind in metrics.DECISIONS else ("other", "other"))] += 1
 
     def applied(self, before: Deployment | None, after: Deployment, at: float) -> None:
         if after.trial is None:
@@ -95,7 +95,7 @@ class RolloutTelemetry(Collector):
         models = [d.model for d in served(now.deployments)]
         yield from _families(readings(now))
         yield _told(metrics.ROLLOUT_DECISIONS, models, metrics.DECISIONS, self._decisions)
-        yield _told(metrics.EVIDENCE_GAPS, models, tuple(GapKind), self._gaps)
+        yield _told(metrics.EVIDENCE_GAPS, models, [(kind.value,) for kind in GapKind], self._gaps)
         newest = _family(metrics.LAST_EVIDENCE)
         for model in models:
             if (at := self._newest.get(model)) is not None:
@@ -127,12 +127,14 @@ def _lags(labels: Labels, deployments: Iterable[Deployment]) -> HistogramMetricF
     return family
 
 
-def _told(metric: Metric, models: Iterable[str], kinds: Iterable[str], tally: Tally[tuple[str, str]]) -> Family:
+def _told(
+    metric: Metric, models: Iterable[str], kinds: Iterable[tuple[str, ...]], tally: Tally[tuple[str, ...]]
+) -> _Family:
     """Every kind of every model, also what never happened: a series that appears with its first event has no rate."""
     family = _family(metric)
     for model in models:
         for kind in kinds:
-            family.add_metric([model, str(kind)], tally[model, str(kind)])
+            family.add_metric([model, *kind], tally[model, *kind])
     return family
 
 

@@ -34,7 +34,7 @@ def watch(d: Deployment, seen: Observation, now: float) -> Decision:
     seen_too = replace(d, trial=trial, reason=f"version {candidate.version}: {judgement.reason}")
     if judgement.turn is Turn.STAY:
         return Decision(seen_too, None, seen_too.reason)
-    return _turn(seen_too, judgement, now)
+    return replace(_turn(seen_too, judgement, now), because=judgement.because.value)
 
 
 def _turn(d: Deployment, judgement: Judgement, now: float) -> Decision:

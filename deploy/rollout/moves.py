@@ -19,12 +19,14 @@ UNDO_SECONDS = 24 * 3600.0  # how long the version before a promotion stays warm
 @dataclass(frozen=True)
 class Decision:
     """What becomes of a deployment. `action` is None when nothing changes; then `deployment` is the one given.
-    `version` is the version the action is about."""
+    `version` is the version the action is about, `because` the reason in a word where the rules of a rollout by
+    evidence decided."""
 
     deployment: Deployment
     action: str | None
     reason: str
     version: int | None = None
+    because: str = ""
 
 
 Rule = Callable[[Deployment, Order, float], Decision]

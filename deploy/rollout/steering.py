@@ -6,9 +6,9 @@ then a step ahead.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
 from contracts.traffic import TOTAL, percent
@@ -57,19 +57,37 @@ class Turn(Enum):
     GO_ON = auto()  # what made it stand still is over
 
 
+class Because(StrEnum):
+    """Which rule decided: the reason as a word that can be counted. The sentence has more."""
+
+    HARM = "harm"
+    CANDIDATE_DOWN = "candidate_down"
+    TIME_OVER = "time_over"
+    LIVE_DOWN = "live_down"
+    LIVE_SICK = "live_sick"
+    NO_EVIDENCE = "no_evidence"
+    SUSPICION = "suspicion"
+    COMPARED = "compared"
+    DIFFERENCE = "difference"
+    WRONG_SPLIT = "wrong_split"
+    RECOVERED = "recovered"
+    PLAN = "plan"
+
+
 class Judgement(NamedTuple):
     turn: Turn
     reason: str
     state: State | None = None
+    because: Because = Because.PLAN
 
 
 def steer(state: State, trial: Trial, seen: Seen) -> tuple[Trial, Judgement]:
     """The trial with what was seen taken in, and what follows. The first look of a process never moves ahead."""
     trial = _take_in(state, trial, seen)
-    for rule in _RULES:
+    for because, rule in _RULES.items():
         judgement = rule(state, trial, seen)
         if judgement is not None:
-            return trial, judgement
+            return trial, judgement._replace(because=because)
     return trial, Judgement(Turn.STAY, _progress(trial))
 
 
@@ -248,8 +266,23 @@ def _ahead(state: State, trial: Trial, seen: Seen) -> Judgement | None:
 
 
 _Rule = Callable[[State, Trial, Seen], Judgement | None]
-_HOLDING_UP: tuple[_Rule, ...] = (_live_down, _live_sick, _blind, _suspicion, _compared, _difference, _wrong_split)
-_RULES: tuple[_Rule, ...] = (_harm, _candidate_down, _undecided, *_HOLDING_UP, _recovered, _ahead)
+_HOLDING_UP: Mapping[Because, _Rule] = {
+    Because.LIVE_DOWN: _live_down,
+    Because.LIVE_SICK: _live_sick,
+    Because.NO_EVIDENCE: _blind,
+    Because.SUSPICION: _suspicion,
+    Because.COMPARED: _compared,
+    Because.DIFFERENCE: _difference,
+    Because.WRONG_SPLIT: _wrong_split,
+}
+_RULES: Mapping[Because, _Rule] = {  # asked in this order
+    Because.HARM: _harm,
+    Because.CANDIDATE_DOWN: _candidate_down,
+    Because.TIME_OVER: _undecided,
+    **_HOLDING_UP,
+    Because.RECOVERED: _recovered,
+    Because.PLAN: _ahead,
+}
 
 
 def _halt(state: State, into: State, reason: str) -> Judgement:
@@ -282,7 +315,7 @@ def _evidence(trial: Trial, finding: Finding, *, shown: bool) -> str:
 
 def _standing(trial: Trial, seen: Seen) -> str:
     """Why there is no decision: what stands in the way, or what is missing."""
-    judgements = (rule(State.CANARY, trial, seen) for rule in _HOLDING_UP)
+    judgements = (rule(State.CANARY, trial, seen) for rule in _HOLDING_UP.values())
     return next((judgement.reason for judgement in judgements if judgement is not None), _progress(trial))
 
 

@@ -10,6 +10,7 @@ from contracts.metrics import CONTROL_METRICS, DECISIONS, ROLLOUT_METRICS
 from deploy.evidence.counters import GapKind
 from deploy.feedback import Report, Result
 from deploy.rollout.deployment import State
+from deploy.rollout.steering import Because
 from tests.deploy.plane import BOUND, Plane, plane
 
 TICK = 5.0
@@ -60,8 +61,8 @@ def test_every_series_of_a_model_is_there_with_zero_before_anything_happens(tmp_
         await p.must("m/deploy", version=1)
         seen = await page(p)
         decided = seen["teal_rollout_decisions_total"]
-        assert set(decided) == {(kind,) for kind in DECISIONS}
-        assert {kind: n for kind, n in decided.items() if n} == {("live",): 1.0}
+        assert set(decided) == set(DECISIONS)
+        assert {kind: n for kind, n in decided.items() if n} == {("live", "plan"): 1.0}
         assert seen["teal_rollout_evidence_gaps_total"] == {(kind.value,): 0.0 for kind in GapKind}
         assert seen["teal_rollout_state"] == {(s.value,): float(s is State.LIVE) for s in State}
         assert seen["teal_rollout_duration_seconds_count"] == {("promoted",): 0, ("rolled_back",): 0, ("other",): 0}
@@ -88,7 +89,7 @@ def test_a_rollout_shows_its_evidence_against_thresholds_while_it_is_under_way_a
             pass
         over = {m.name for m in ROLLOUT_METRICS} & set(seen)
         assert over == set(), "nothing of a rollout stays behind"
-        assert seen["teal_rollout_decisions_total"][("rollback",)] == 1
+        assert seen["teal_rollout_decisions_total"][("rollback", "harm")] == 1
         assert seen["teal_rollout_duration_seconds_count"][("rolled_back",)] == 1
         assert seen["teal_rollback_apply_seconds_count"] == {(): 1}
         assert not any("2" in labels for labels in seen["teal_slot_info"])
@@ -187,3 +188,10 @@ def test_labels_are_counted_by_result_and_their_age_by_version(tmp_path: Path) -
         assert (within["10.0"], within["60.0"], within["+Inf"]) == (0, 1, 1)
 
     drive(tmp_path, story)
+
+
+def test_every_reason_of_the_rules_stands_in_the_metric() -> None:
+    never = {Because.COMPARED}  # a candidate that only mirrors is never moved by itself
+    assert {reason for _, reason in DECISIONS} >= {each.value for each in set(Because) - never}
+    states = {"hold", "blind", "inconclusive"}
+    assert states <= {decision for decision, _ in DECISIONS}
