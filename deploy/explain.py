@@ -21,8 +21,8 @@ def explanation(
     histories: Mapping[str, Sequence[Event]],
     deployments: Mapping[str, Deployment],
 ) -> Explanation:
-    """The oldest answer first. `versions`, `histories` (newest event first) and `deployments` of the models that
-    answered. Raises NotFound, with what to do next, when nobody remembers the request."""
+    """The oldest answer first, mirrored ones last. `versions`, `histories` (newest event first) and `deployments` are
+    those of the models that answered. Raises NotFound, with what to do next, when nobody remembers the request."""
     if not recalled.answers:
         raise NotFound(_forgotten(request_id, recalled.silent))
     live = {a.model for a in recalled.answers if _then(a, histories)[0] == Role.LIVE}
@@ -30,6 +30,7 @@ def explanation(
         _explained(answer, versions.get((answer.model, answer.version)), histories, deployments, answer.model in live)
         for answer in sorted(recalled.answers, key=lambda a: a.at)
     ]
+    answers.sort(key=lambda answer: answer["mirrored"])  # what the caller got comes first
     return {"request_id": request_id, "answers": answers, "silent": list(recalled.silent)}
 
 

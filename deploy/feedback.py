@@ -15,7 +15,7 @@ from deploy.agreement import Label, kind_of, outcome
 from deploy.ports import Answered, Fleet, Recalled, Recollection, Value
 
 JUDGED_KEPT = 65536  # request ids whose label is not counted again
-OUTCOMES_KEPT = 4096  # of one version, until a rollout takes them
+OUTCOMES_KEPT = 4096  # of one version, and of requests that two answered, until a rollout takes them
 
 
 class Result(StrEnum):
@@ -53,6 +53,8 @@ class Judgement:
 
 
 Told = Callable[[Judgement], None]  # for telemetry
+Pairs = tuple[tuple[float, float], ...]
+"""Outcomes of live version and candidate."""
 
 
 class Judge:
@@ -69,6 +71,7 @@ class Judge:
         self._outcomes: dict[tuple[str, int], deque[tuple[float, float]]] = defaultdict(
             lambda: deque(maxlen=OUTCOMES_KEPT)
         )
+        self._twins: dict[str, deque[tuple[float, dict[int, float]]]] = defaultdict(lambda: deque(maxlen=OUTCOMES_KEPT))
 
     async def hear(self, reports: Sequence[Report]) -> list[Judgement]:
         """Judge every report, in order."""
@@ -82,15 +85,19 @@ class Judge:
             self._told(judgement)
         return judgements
 
-    def pairs(self, model: str, live: int, candidate: int, since: float) -> tuple[tuple[float, float], ...]:
-        """Outcomes of both versions, the i-th of each in the order of their labels, that were not given out before.
-        Answers older than `since` (wall seconds) are left out: one version alone gave them."""
-        both = [self._outcomes.get((model, version), deque()) for version in (live, candidate)]
-        for queue in both:
-            fresh = [entry for entry in queue if entry[0] >= since]
+    def pairs(self, model: str, live: int, candidate: int, since: float, *, mirrored: bool = False) -> Pairs:
+        """Outcomes of both versions that were not given out before: of requests that both answered, and beside them the
+        i-th of each in the order of their labels. Not the latter while the candidate is `mirrored`, when only the live
+        version has requests of its own. Answers older than `since` (wall seconds) are left out: one version alone gave
+        them."""
+        twins = [both for at, both in self._twins.pop(model, ()) if at >= since and {live, candidate} <= both.keys()]
+        same = tuple((both[live], both[candidate]) for both in twins)
+        queues = [self._outcomes.get((model, version), deque()) for version in (live, candidate)]
+        for queue in queues:
+            fresh = [] if mirrored else [entry for entry in queue if entry[0] >= since]
             queue.clear()
             queue.extend(fresh)
-        return tuple((both[0].popleft()[1], both[1].popleft()[1]) for _ in range(min(map(len, both))))
+        return same + tuple((queues[0].popleft()[1], queues[1].popleft()[1]) for _ in range(min(map(len, queues))))
 
     def _judge(self, report: Report, recalled: Recalled) -> Judgement:
         known = [a for a in recalled.answers if a.request_id == report.request_id]
@@ -113,8 +120,11 @@ class Judge:
         except InvalidInput as error:
             return Judgement(report.request_id, Result.UNFIT, error.message, models[0])
         self._remember(models[0], report.request_id)
-        for version, value in outcomes.items():
-            self._outcomes[models[0], version].append((latest[version].at, value))
+        if len(outcomes) > 1:
+            self._twins[models[0]].append((min(answer.at for answer in latest.values()), outcomes))
+        else:
+            for version, value in outcomes.items():
+                self._outcomes[models[0], version].append((latest[version].at, value))
         said = "; ".join(f"version {version}: {value:g}" for version, value in sorted(outcomes.items()))
         now = self._clock.wall()
         ages = tuple((version, max(0.0, now - latest[version].at)) for version in sorted(outcomes))
@@ -154,6 +164,8 @@ class Judge:
         here = {(w.model, w.version) for w in self._fleet.workers()}
         for gone in self._outcomes.keys() - here:
             del self._outcomes[gone]
+        for left in self._twins.keys() - {model for model, _ in here}:
+            del self._twins[left]
 
 
 def _completed(answer: Answered, report: Report) -> Answered:

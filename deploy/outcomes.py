@@ -3,7 +3,7 @@
 from contracts.clock import Clock
 from deploy.comparing import Comparing
 from deploy.evidence.counted import NOT_COMPARED, Compared
-from deploy.feedback import Judge, Told
+from deploy.feedback import Judge, Pairs, Told
 from deploy.ports import Fleet, Recollection
 from deploy.rollout.deployment import Deployment
 
@@ -19,13 +19,14 @@ class KnownOutcomes:
         self.comparing = Comparing(recollection, fleet, clock)
         self._clock = clock
 
-    def take(self, deployment: Deployment) -> tuple[tuple[tuple[float, float], ...], Compared]:
+    def take(self, deployment: Deployment) -> tuple[Pairs, Compared]:
         """Nothing of a deployment without a trial."""
         live, candidate, trial = deployment.live, deployment.candidate, deployment.trial
         if live is None or candidate is None or trial is None:
             return (), NOT_COMPARED
         began = self._clock.wall() - trial.age
-        pairs = self.judge.pairs(deployment.model, live.version, candidate.version, began)
-        if not deployment.mirrored():
+        mirrored = deployment.mirrored() > 0
+        pairs = self.judge.pairs(deployment.model, live.version, candidate.version, began, mirrored=mirrored)
+        if not mirrored:
             return pairs, NOT_COMPARED
         return pairs, self.comparing.take((deployment.model, live.version, candidate.version))

@@ -37,8 +37,8 @@ class Court:
         (judgement,) = self.hear(Report(request_id, labels, **more))
         return judgement
 
-    def pairs(self, since: float = 0.0) -> tuple[tuple[float, float], ...]:
-        return self.judge.pairs("m", 1, 2, since)
+    def pairs(self, since: float = 0.0, *, mirrored: bool = False) -> tuple[tuple[float, float], ...]:
+        return self.judge.pairs("m", 1, 2, since, mirrored=mirrored)
 
 
 def test_a_label_is_judged_by_the_version_that_remembers_the_request() -> None:
@@ -113,6 +113,21 @@ def test_a_mirrored_request_is_judged_for_both_versions() -> None:
     court.memories.answered("a", 2, 4)
     assert court.label("a", 3).outcomes == ((1, 1.0), (2, 0.0))
     assert court.pairs() == ((1.0, 0.0),)
+
+
+def test_of_a_mirrored_candidate_only_requests_that_both_answered_are_paired() -> None:
+    court = Court()
+    court.memories.answered("not copied", 1, 3)
+    court.label("not copied", 3)
+    for name in ("b", "c"):
+        court.memories.answered(name, 1, 3)
+        court.memories.answered(name, 2, 4)
+    court.label("c", 4)
+    court.label("b", 3)
+    assert court.pairs(mirrored=True) == ((0.0, 1.0), (1.0, 0.0))
+    court.memories.answered("served", 2, 3)
+    court.label("served", 3)
+    assert court.pairs() == ()  # what was not copied is too old to be paired with what comes later
 
 
 def test_outcomes_pair_up_in_the_order_of_their_labels_and_are_given_out_once() -> None:
