@@ -51,6 +51,16 @@ class Prometheus:
         """The name of every series it ever saw."""
         return set(self._get("/api/v1/label/__name__/values") or [])
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule it evaluates, with its health."""
+        groups = (self._get("/api/v1/rules") or {}).get("groups", [])
+        return [rule for group in groups for rule in group["rules"]]
+
+    def alerts(self, name: str) -> list[dict[str, Any]]:
+        """What it would send of one alert."""
+        found = (self._get("/api/v1/alerts") or {}).get("alerts", [])
+        return [alert for alert in found if alert["labels"]["alertname"] == name]
+
     def until(self, promql: str, holds: Callable[[list[Series]], bool]) -> list[Series]:
         """Ask again until what is found satisfies `holds`; fail with what was found last."""
         deadline = time.monotonic() + LIMIT

@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tests.clients.install import tfs_client, triton_client
+from tests.e2e import versions
 from tests.e2e.gateway import Gateway, call, running, train_and_register
 
 JSON = {"content-type": "application/json"}
@@ -28,6 +29,12 @@ def seed_home(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("seed") / "home"
     train_and_register(trained, home, ["digits"])
     return home
+
+
+@pytest.fixture(scope="session")
+def behaving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of model files, each of which behaves or misbehaves in a stated way (tests/e2e/versions.py)."""
+    return versions.make(tmp_path_factory.mktemp("behaving"))
 
 
 @pytest.fixture

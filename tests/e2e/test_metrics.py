@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.metrics import CONTROL_METRICS, REQUEST_SECONDS, REQUESTS, WORKER_METRICS, Metric
+from contracts.metrics import REQUEST_SECONDS, REQUESTS
 from tests.e2e.conftest import copied
 from tests.e2e.gateway import Gateway, call, running
 from tests.prometheus import Prometheus, needs_prometheus, prometheus
@@ -109,20 +109,6 @@ def test_latency_quantiles_per_version_come_from_workers_and_from_envoy(watched:
         assert set(half) == set(most) == set(watched.all), buckets
         for key in half:
             assert 0 < half[key] * unit <= most[key] * unit <= 30, (buckets, key)
-
-
-def test_every_series_of_the_contract_is_scraped_and_nothing_else_calls_itself_teal(watched: Watched) -> None:
-    expected = {name for metric in (*WORKER_METRICS, *CONTROL_METRICS) for name in exported(metric)}
-    watched.prometheus.until("up == 1", lambda found: len(found) >= 5)
-    found = {name for name in watched.prometheus.names() if name.startswith("teal_")}
-    # prometheus_client tells when it made a counter of its own
-    assert {name for name in found if not name.endswith("_created")} == expected
-
-
-def exported(metric: Metric) -> tuple[str, ...]:
-    if metric.kind != "histogram":
-        return (metric.name,)
-    return tuple(f"{metric.name}_{part}" for part in ("bucket", "count", "sum"))
 
 
 def test_weights_and_roles_are_told_per_version(watched: Watched) -> None:
