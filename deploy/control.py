@@ -29,6 +29,7 @@ from deploy.fleet.ledger import ProcessKind
 from deploy.fleet.processes import ProcessFleet
 from deploy.fleet.procfs import process_stat
 from deploy.foresight import Foresight
+from deploy.garbage import collect_seldom
 from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
@@ -183,6 +184,7 @@ class _Plane:
                 http.add_done_callback(lambda _: stop.set())  # without its operating port a gateway is not one
                 group.create_task(_tidy(parts.registry), name="collect garbage")
                 await world.envoy.start()
+                collect_seldom()
                 self._home.announce(Gateway(os.getpid(), self._port, self._admin_port, self._clock.wall()))
                 log.info(
                     "up: predictions on http://127.0.0.1:%d, operating on http://%s:%d, home %s",

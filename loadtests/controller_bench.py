@@ -20,6 +20,7 @@ from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.audit.observations import Seen
 from deploy.audit.verify import verify
+from deploy.garbage import collect_seldom
 from deploy.reconcile import Reconciler
 from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import Health, Observation
@@ -106,6 +107,7 @@ def _begun(nothing: Deployment) -> tuple[Decision, Seen | None]:
 async def measure(crowd: Crowd, chosen: Options) -> list[list[Tick]]:
     for _ in range(3):  # workers become ready, Envoy gets its table, counters have a beginning
         await crowd.tick()
+    collect_seldom()  # as the control plane does
     rounds = []
     for number in range(chosen.rounds):
         say(f"round {number + 1}")

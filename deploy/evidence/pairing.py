@@ -28,6 +28,8 @@ from deploy.evidence.counters import (
 SLACK = 8  # requests that end between the reading of one counter and of the next
 
 Growth = Counter[Series]
+_WITHIN = tuple(Series(Fact.WITHIN, i) for i in range(len(LATENCY_SECONDS)))
+_PREDICTED = tuple(Series(Fact.PREDICTED, i) for i in range(PREDICTION_BIN_COUNT))
 Ends = dict[Source, tuple[Told, Told]]
 
 
@@ -185,7 +187,7 @@ def _growth(ends: Ends) -> Growth:
     total: Growth = Counter()
     for before, after in ends.values():
         for series, more in grown(before, after).items():
-            total[Series(series.fact, series.bound)] += more
+            total[Series(series.fact, series.bound) if series.cluster else series] += more
     return total
 
 
@@ -201,8 +203,8 @@ def _arms(by: Growth) -> Iterable[Arm]:
     judged by those who stayed."""
     yield _arm(by[Series(Fact.ANSWERED)] - by[Series(Fact.REFUSED)], by[Series(Fact.FAILED)] + by[Series(Fact.SAVED)])
     timed = by[Series(Fact.TIMED)] + max(0, by[Series(Fact.CUT)] - by[Series(Fact.TIMED_OUT)])
-    for i in range(len(LATENCY_SECONDS)):
-        yield _arm(timed, timed - by[Series(Fact.WITHIN, i)])
+    for within in _WITHIN:
+        yield _arm(timed, timed - by[within])
 
 
 def _arm(units: int, bad: int) -> Arm:
@@ -215,6 +217,5 @@ def _arm(units: int, bad: int) -> Arm:
 
 
 def _bins(live: Growth, candidate: Growth) -> Bins:
-    bins = [Series(Fact.PREDICTED, i) for i in range(PREDICTION_BIN_COUNT)]
-    here, there = (tuple(by[each] for each in bins) for by in (live, candidate))
+    here, there = (tuple(by[each] for each in _PREDICTED) for by in (live, candidate))
     return Bins(here, there) if any(here) and any(there) else NO_BINS

@@ -8,6 +8,7 @@ Malek, Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from deploy.evidence.blocks import Block
@@ -57,8 +58,8 @@ def update(so_far: Relative, block: Block, clump: float = 1.0) -> Relative:
         return so_far
     fine = so_far.tolerance
     harm = tuple(e + power * log_ratio(theta * fine, fine, block) for e, theta in zip(so_far.harm, HARM, strict=True))
-    ratio = log_ratio if _rare(block) else _log_ratio_exact
-    safe = tuple(e + power * ratio(theta, so_far.margin, block) for e, theta in zip(so_far.safe, SAFE, strict=True))
+    ratios = _ratios if _rare(block) else _ratios_exact
+    safe = tuple(e + power * more for e, more in zip(so_far.safe, ratios(SAFE, so_far.margin, block), strict=True))
     return replace(so_far, harm=harm, safe=safe)
 
 
@@ -79,9 +80,14 @@ def _rare(block: Block) -> bool:
     return block.live.bad + block.candidate.bad <= _RARE * min(block.live.units, block.candidate.units)
 
 
-def _log_ratio_exact(theta1: float, theta0: float, block: Block) -> float:
+def _ratios(thetas: Iterable[float], theta0: float, block: Block) -> list[float]:
+    return [log_ratio(theta, theta0, block) for theta in thetas]
+
+
+def _ratios_exact(thetas: Iterable[float], theta0: float, block: Block) -> list[float]:
     """As `log_ratio` where failures are not rare: Fisher's noncentral hypergeometric law, with odds for risks."""
-    return log_fisher(theta1, block) - log_fisher(theta0, block)
+    base = log_fisher(theta0, block)
+    return [log_fisher(theta, block) - base for theta in thetas]
 
 
 def log_fisher(odds: float, block: Block) -> float:
