@@ -44,6 +44,7 @@ class GuardrailEvidence(TypedDict):
     """Evidence as powers of ten beside its thresholds; `safe` is None where promotion needs nothing."""
 
     watched: str
+    on_harm: str
     harm: float
     harm_threshold: float
     safe: float | None

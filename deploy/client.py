@@ -26,7 +26,7 @@ from contracts.errors import (
     Unsupported,
     UnsupportedMedia,
 )
-from deploy.answers import Explanation, History, Models, Overview, Status, Version, Versions
+from deploy.answers import Deployed, Explanation, Forecast, History, Models, Overview, Status, Version, Versions
 
 READ_SECONDS = 10.0
 COMMAND_SECONDS = 30.0  # longer than the control plane itself waits for Envoy
@@ -160,38 +160,93 @@ class Client:
         version: int | None = None,
         *,
         strategy: str | None = None,
+        plan: dict[str, Any] | None = None,
         replicas: int | None = None,
         threads: int | None = None,
+        retry: bool = False,
+        supersede: bool = False,
+        override: bool = False,
         reason: str | None = None,
-    ) -> Status:
-        facts = {"version": version, "strategy": strategy, "replicas": replicas, "threads": threads, "reason": reason}
-        return self._command(model, "deploy", DEPLOY_SECONDS, **facts)
+        expected_revision: int | None = None,
+    ) -> Deployed:
+        """`plan` is a plan file as JSON (deploy.rollout.plan_file)."""
+        answer: Deployed = self._command(
+            model,
+            "deploy",
+            DEPLOY_SECONDS,
+            version=version,
+            strategy=strategy,
+            plan=plan,
+            replicas=replicas,
+            threads=threads,
+            retry=retry or None,
+            supersede=supersede or None,
+            override=override or None,
+            reason=reason,
+            expected_revision=expected_revision,
+        )
+        return answer
+
+    def forecast(self, model: str, plan: dict[str, Any] | None = None) -> Forecast:
+        """How long a plan would take with today's traffic, which is measured for a few seconds."""
+        body = {} if plan is None else {"plan": plan}
+        answer: Forecast = self._send("POST", _path(model, "forecast"), body=body)
+        return answer
 
     def weight(
-        self, model: str, percent: float, *, reason: str | None = None, expected_revision: int | None = None
+        self,
+        model: str,
+        percent: float,
+        *,
+        override: bool = False,
+        reason: str | None = None,
+        expected_revision: int | None = None,
     ) -> Status:
-        return self._command(model, "weight", percent=percent, reason=reason, expected_revision=expected_revision)
+        facts = {"percent": percent, "override": override or None, "reason": reason}
+        return self._status(model, "weight", **facts, expected_revision=expected_revision)
 
-    def promote(self, model: str, *, reason: str | None = None, expected_revision: int | None = None) -> Status:
-        return self._command(model, "promote", reason=reason, expected_revision=expected_revision)
+    def promote(
+        self,
+        model: str,
+        *,
+        override: bool = False,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> Status:
+        facts = {"override": override or None, "reason": reason, "expected_revision": expected_revision}
+        return self._status(model, "promote", **facts)
+
+    def skip(
+        self,
+        model: str,
+        *,
+        override: bool = False,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> Status:
+        facts = {"override": override or None, "reason": reason, "expected_revision": expected_revision}
+        return self._status(model, "skip", **facts)
+
+    def extend(self, model: str, seconds: float, *, reason: str | None = None) -> Status:
+        return self._status(model, "extend", seconds=seconds, reason=reason)
 
     def abort(self, model: str, *, reason: str | None = None) -> Status:
-        return self._command(model, "abort", reason=reason)
+        return self._status(model, "abort", reason=reason)
 
     def rollback(self, model: str, *, reason: str | None = None) -> Status:
-        return self._command(model, "rollback", reason=reason)
+        return self._status(model, "rollback", reason=reason)
 
     def undo(self, model: str, *, reason: str | None = None) -> Status:
-        return self._command(model, "undo", reason=reason)
+        return self._status(model, "undo", reason=reason)
 
     def pause(self, model: str, *, reason: str | None = None) -> Status:
-        return self._command(model, "pause", reason=reason)
+        return self._status(model, "pause", reason=reason)
 
-    def resume(self, model: str, *, reason: str | None = None) -> Status:
-        return self._command(model, "resume", reason=reason)
+    def resume(self, model: str, *, reason: str | None = None, expected_revision: int | None = None) -> Status:
+        return self._status(model, "resume", reason=reason, expected_revision=expected_revision)
 
     def drain(self, model: str, version: int | None = None) -> Status:
-        return self._command(model, "drain", version=version)
+        return self._status(model, "drain", version=version)
 
     def delete(self, model: str, version: int) -> dict[str, Any]:
         answer: dict[str, Any] = self._send("DELETE", _path(model, "versions", str(version)))
@@ -200,10 +255,13 @@ class Client:
     def _get(self, path: str, params: dict[str, int] | None = None) -> Any:
         return self._send("GET", path, params=params, seconds=READ_SECONDS)
 
-    def _command(self, model: str, verb: str, seconds: float = COMMAND_SECONDS, **facts: Any) -> Status:
-        body = {key: value for key, value in facts.items() if value is not None}
-        answer: Status = self._send("POST", _path(model, verb), body={**body, "actor": self.actor}, seconds=seconds)
+    def _status(self, model: str, verb: str, **facts: Any) -> Status:
+        answer: Status = self._command(model, verb, **facts)
         return answer
+
+    def _command(self, model: str, verb: str, patience: float = COMMAND_SECONDS, /, **facts: Any) -> Any:
+        body = {key: value for key, value in facts.items() if value is not None}
+        return self._send("POST", _path(model, verb), body={**body, "actor": self.actor}, seconds=patience)
 
     def _send(
         self,

@@ -3,18 +3,16 @@
 Used by the API, and by the command line when it reads a home without a gateway.
 """
 
-import math
 from collections.abc import Collection
 
 from contracts.names import Color
 from contracts.traffic import as_number, percent
 from deploy import answers
-from deploy.foresight import Foreseen
+from deploy.forecasts import ever
 from deploy.ports import WorkerState, WorkerStatus
 from deploy.reconcile import AppliedModel
 from deploy.rollout.deployment import ON_TRIAL, Deployment, Place, State
 from deploy.rollout.events import workers_of
-from deploy.rollout.plan_file import plan_to_json
 from deploy.rollout.shown import Shown, ShownGuardrail, shown
 from deploy.store.records import Event, Version
 
@@ -105,25 +103,6 @@ def _previous_view(d: Deployment) -> answers.Previous | None:
     return {"version": d.previous.version, "color": d.previous.color.value, "until": d.undo_until}
 
 
-def forecast_view(model: str, foreseen: Foreseen) -> answers.Forecast:
-    pace, forecast = foreseen.pace, foreseen.forecast
-    return {
-        "model": model,
-        "plan": plan_to_json(foreseen.plan),
-        "requests_per_second": foreseen.live.requests,
-        "failing": foreseen.live.failing,
-        "measured": None if pace is None else {"requests": pace.requests, "seconds": pace.seconds},
-        "promote_seconds": _ever(forecast.promote),
-        "find": [{"risk": r, "seconds": _ever(s), "requests": _ever(n)} for r, s, n in forecast.find],
-        "problem": forecast.problem,
-    }
-
-
-def _ever(value: float) -> float | None:
-    """JSON has no infinity: what never happens is null."""
-    return value if math.isfinite(value) else None
-
-
 def _rollout_view(d: Deployment, problem: str | None, observed: float | None) -> answers.RolloutState | None:
     if d.state in _QUIET and problem is None:
         return None
@@ -152,7 +131,7 @@ def _evidence_view(evidence: Shown | None) -> answers.Evidence | None:
         "age": evidence.age,
         "deadline": evidence.deadline,
         "unseen": evidence.unseen,
-        "eta": None if evidence.eta is None else _ever(evidence.eta),
+        "eta": None if evidence.eta is None else ever(evidence.eta),
         "guardrails": [_guardrail_view(guardrail) for guardrail in evidence.guardrails],
     }
 
@@ -160,6 +139,7 @@ def _evidence_view(evidence: Shown | None) -> answers.Evidence | None:
 def _guardrail_view(g: ShownGuardrail) -> answers.GuardrailEvidence:
     return {
         "watched": g.watched.value,
+        "on_harm": g.on_harm.value,
         "harm": _power(g.harm),
         "harm_threshold": g.harm_threshold,
         "safe": None if g.safe is None else _power(g.safe),

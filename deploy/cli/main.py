@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from contracts.errors import TealError
-from deploy.cli import audit, explain, failures, operate, predict, registry, render, serve
+from deploy.cli import audit, explain, failures, operate, plans, predict, registry, render, serve, steer
 
 app = typer.Typer(
     name="teal",
@@ -44,13 +44,16 @@ app.command("models")(registry.models)
 app.command("deploy")(operate.deploy)
 app.command("status")(operate.status)
 # A negative number must reach the check that explains weights, not the one that explains options.
-app.command("weight", context_settings={"ignore_unknown_options": True})(operate.weight)
-app.command("promote")(operate.promote)
-app.command("abort")(operate.abort)
-app.command("rollback")(operate.rollback)
-app.command("undo")(operate.undo)
-app.command("pause")(operate.pause)
-app.command("resume")(operate.resume)
+app.command("weight", context_settings={"ignore_unknown_options": True})(steer.weight)
+app.command("promote")(steer.promote)
+app.command("skip")(steer.skip)
+app.command("extend")(steer.extend)
+app.command("pause")(steer.pause)
+app.command("resume")(steer.resume)
+app.command("abort")(steer.abort)
+app.command("rollback")(steer.rollback)
+app.command("undo")(steer.undo)
+app.add_typer(plans.app, name="plan")
 app.command("history")(registry.history)
 app.command("explain")(explain.explain)
 app.add_typer(audit.app, name="audit")

@@ -16,6 +16,18 @@ Server = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys instead of text.")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")]
+Override = Annotated[
+    bool, typer.Option("--override", help="Also where evidence is missing; never where it speaks against.")
+]
+Revision = Annotated[
+    int | None,
+    typer.Option(
+        "--revision",
+        metavar="N",
+        min=0,
+        help="Only if the model is still as you saw it: the revision that teal status shows.",
+    ),
+]
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for predictions.")]
 AdminPort = Annotated[int, typer.Option("--admin-port", min=1, max=65535, help="Port for operating; loopback only.")]
 Model = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", show_default=False)]

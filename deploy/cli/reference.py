@@ -51,8 +51,10 @@ def cli_page() -> str:
     if not isinstance(group, TyperGroup):
         raise TypeError(f"expected a group of commands, got {type(group).__name__}")
     parts = ["# The command line", GENERATED, _block(_help(["--help"]))]
-    for name in group.commands:
+    for name, command in group.commands.items():
         parts += [f"## teal {name}", _block(_help([name, "--help"]))]
+        for below in command.commands if isinstance(command, TyperGroup) else ():
+            parts += [f"### teal {name} {below}", _block(_help([name, below, "--help"]))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -97,6 +97,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Tabl
     for row in rows:
         made.add_row(*row)
     return made
+
+
+class Fitting:
+    """The first of several forms that fits into the terminal as it is, the last one when none does."""
+
+    def __init__(self, *forms: RenderableType) -> None:
+        self._forms = forms
+
+    def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
+        free = options.update(max_width=PLAIN_WIDTH)
+        fits = (form for form in self._forms if screen.measure(form, options=free).maximum <= options.max_width)
+        yield next(fits, self._forms[-1])
 
 
 def place(color: str | None) -> Text:

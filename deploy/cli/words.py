@@ -1,18 +1,21 @@
 """What the state of a model means, in words: tables and the one sentence after a command. Pure; prints nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from deploy.answers import Overview, Place, Status
+from deploy.answers import Deployed, Overview, Place, Status
 from deploy.cli import render
+from deploy.cli.evidence import evidence, ways
 from deploy.rollout.plan import Strategy
 
 
-def after_deploy(status: Status) -> Iterable[RenderableType]:
-    """The reason the control plane recorded, then what one can do next."""
+def after_deploy(status: Deployed) -> Iterable[RenderableType]:
+    """The reason the control plane recorded, what speaks against it, then what one can do next."""
     yield reason(status)
+    if status["warning"] is not None:
+        yield Text(f"  but: {status['warning']}", "yellow")
     model, candidate, rollout = status["model"], status["candidate"], status["rollout"]
     if candidate is not None and rollout is not None and rollout["strategy"] == Strategy.MANUAL:
         yield f"  move traffic:  teal weight {model} 10"
@@ -58,28 +61,15 @@ def overview(seen: Overview) -> Iterable[RenderableType]:
 
 
 def model_status(status: Status) -> Iterable[RenderableType]:
-    """Everything about one model: who stands where, what was asked, what Envoy applied, and why."""
-    yield Text(status["model"], "bold")
+    """Everything about one model: who stands where, what was asked, what Envoy applied, what callers got, and why."""
+    yield Text.assemble((status["model"], "bold"), (f"  revision {status['revision']}", "dim"))
     live, candidate = status["live"], status["candidate"]
     if live is None and candidate is None:
         yield f"  nothing is deployed; do it with: teal deploy {status['model']}"
     else:
         standing = [(role, p) for role, p in (("live", live), ("candidate", candidate)) if p is not None]
-        yield render.table(
-            ["  role", "version", "place", "weight", "applied", "workers", "digest"],
-            [
-                [
-                    f"  {role}",
-                    str(p["version"]),
-                    render.place(p["color"]),
-                    render.share(p["weight"]),
-                    render.share(_applied(status, p)),
-                    _workers(p),
-                    render.digest(p["digest"]),
-                ]
-                for role, p in standing
-            ],
-        )
+        rows = [_standing(status, role, p) for role, p in standing]
+        yield render.Fitting(*(_table(rows, columns) for columns in _COLUMNS))
         for _role, p in standing:
             yield from _troubles(p)
     previous = status["previous"]
@@ -96,8 +86,40 @@ def page(seen: Overview) -> Group:
     return Group(*overview(seen))
 
 
+_COLUMNS = (
+    ("role", "version", "place", "weight", "applied", "observed", "workers", "digest"),
+    ("role", "version", "place", "weight", "applied", "observed", "workers"),
+    ("role", "version", "weight", "applied", "observed"),
+)
+"""What is shown of a version, as much as the terminal has room for."""
+
+
+def _standing(status: Status, role: str, where: Place) -> Mapping[str, str | Text]:
+    return {
+        "role": f"  {role}",
+        "version": str(where["version"]),
+        "place": render.place(where["color"]),
+        "weight": render.share(where["weight"]),
+        "applied": render.share(_applied(status, where)),
+        "observed": _observed(status, role),
+        "workers": _workers(where),
+        "digest": render.digest(where["digest"]),
+    }
+
+
+def _table(rows: Sequence[Mapping[str, str | Text]], columns: Sequence[str]) -> RenderableType:
+    headings = [f"  {column}" if column == "role" else column for column in columns]
+    return render.table(headings, ([row[column] for column in columns] for row in rows))
+
+
 def _applied(status: Status, where: Place) -> float | None:
     return None if status["applied"] is None else status["applied"]["weights"].get(where["color"])
+
+
+def _observed(status: Status, role: str) -> str:
+    """Its part of the latest requests; nobody looks while no rollout by evidence is under way."""
+    candidate = None if status["rollout"] is None else status["rollout"].get("observed")
+    return render.share(candidate if candidate is None or role == "candidate" else 100 - candidate)
 
 
 def _workers(where: Place) -> str:
@@ -110,10 +132,17 @@ def _troubles(where: Place) -> Iterable[str]:
             yield f"  worker {worker.get('id', '?')} is {worker.get('state')}: {worker['reason']}"
 
 
-def _why(status: Status) -> Iterable[str]:
+def _why(status: Status) -> Iterable[RenderableType]:
     rollout = status["rollout"]
-    if rollout is not None and rollout["reason"]:
-        yield f"  {rollout['state']}, {rollout['strategy']}: {rollout['reason']}"
+    if rollout is None:
+        return
+    if rollout["reason"]:
+        words = dict.fromkeys((rollout["state"], rollout["strategy"]))  # a canary by strategy canary is one word
+        yield f"  {', '.join(words)}: {rollout['reason']}"
+    seen = rollout.get("evidence")
+    if seen is not None:
+        yield from evidence(seen)
+        yield from ways(status["model"], rollout["state"])
 
 
 def reason(status: Status) -> str:

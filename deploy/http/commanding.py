@@ -11,8 +11,9 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from contracts.errors import InvalidInput, NotFound
 from contracts.names import LABEL_NAME, RESERVED_LABELS
-from deploy import views
+from deploy.answers import Measured
 from deploy.commands import Deployed, Operator, Wanted
+from deploy.forecasts import forecast_view
 from deploy.http import shapes
 from deploy.http.errors import responses
 from deploy.http.facts import Parts, status_of
@@ -122,7 +123,9 @@ def _rollout(api: APIRouter, parts: Parts) -> None:
         await asyncio.to_thread(parts.registry.versions, name)
         plan = None if asked.plan is None else plan_from_json(asked.plan)
         live = None if asked.requests_per_second is None else Live(asked.requests_per_second, asked.failing)
-        return views.forecast_view(name, await parts.foresight.of(name, plan, live))
+        seen = await parts.foresight.of(name, plan, live)
+        measured = None if seen.pace is None else Measured(requests=seen.pace.requests, seconds=seen.pace.seconds)
+        return forecast_view(name, seen.plan, seen.live, seen.forecast, measured)
 
 
 _Said = Annotated[Said, Depends()]

@@ -13,7 +13,7 @@ from contracts.names import LABEL_NAME, MAX_VERSION, RESERVED_LABELS, Color, Rol
 from deploy.ports import WorkerState
 from deploy.rollout.deployment import State
 from deploy.rollout.events import MAX_REPLICAS, MAX_THREADS
-from deploy.rollout.plan import Strategy, Watched
+from deploy.rollout.plan import OnHarm, Strategy, Watched
 from deploy.rollout.trial import Stage
 
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION, description="Number of a registered version.")]
@@ -151,6 +151,7 @@ class Units(BaseModel):
 
 class GuardrailEvidence(BaseModel):
     watched: Watched
+    on_harm: OnHarm
     harm: float = Field(description="Evidence that the candidate is worse, as a power of ten.")
     harm_threshold: float = Field(description="From here on the plan acts on it.")
     safe: float | None = Field(description="Evidence that it is no worse by the margin, as a power of ten.")

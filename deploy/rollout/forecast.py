@@ -138,7 +138,8 @@ def said(seconds: float) -> str:
     """A long time as people say it: 45 s, 12 min, 3.5 h, 4 days."""
     for name, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {name}"
+            count = seconds / size
+            return f"{count:.0f} {name}" if count >= 10 else f"{count:.2g} {name}"
     return f"{seconds:.0f} s"
 
 

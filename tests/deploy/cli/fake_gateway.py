@@ -35,6 +35,9 @@ class FakeGateway:
         self.bodies: list[Any] = []
         self.port = self.admin_port = 0
         self.lose_every: int | None = None  # fail each so many predictions
+        self.warning: str | None = None  # what a deploy is warned of
+        self.trial: dict[str, Any] | None = None  # a rollout by evidence: state, reason, observed, evidence
+        self.forecast = forecast()
         self.deaf_to: str | None = None  # a command that is acknowledged and not carried out
         self._turn = itertools.count(1)
 
@@ -65,7 +68,7 @@ class FakeGateway:
         if rest.startswith("versions/"):
             return self._one_version(method, int(rest.removeprefix("versions/")))
         self.commands.append((rest, body))
-        return self._command(rest, body)
+        return self.forecast if rest == "forecast" else self._command(rest, body)
 
     def _explain(self, request_id: str) -> Any:
         if request_id != "a%2Fb":
@@ -100,14 +103,17 @@ class FakeGateway:
             self.live, self.previous, self.candidate, self.weight = self.candidate, self.live, None, 0.0
         elif verb in ("rollback", "undo", "abort"):
             self._back()
-        elif verb in ("pause", "resume"):
-            raise Refused(409, "conflict", f"model digits: its rollout is moved by hand, so there is nothing to {verb}")
+        elif verb in ("pause", "resume", "skip", "extend"):
+            if self.trial is None:
+                raise Refused(
+                    409, "conflict", f"model digits: its rollout is moved by hand, so there is nothing to {verb}"
+                )
         elif verb == "drain":
             self.live = self.candidate = self.previous = None
         else:
             raise Refused(404, "not_found", f"no command {verb}")
         self.revision += 1
-        return self.status()
+        return {**self.status(), "warning": self.warning} if verb == "deploy" else self.status()
 
     def _deploy(self, version: int) -> None:
         if version not in DIGESTS:
@@ -134,7 +140,9 @@ class FakeGateway:
     def status(self) -> dict[str, Any]:
         weights = {"blue": 100 - self.weight, "green": self.weight}
         previous = {"version": self.previous, "color": "green", "until": 2e9} if self.previous else None
-        rollout = {"strategy": "manual", "state": "canary", "step": "0 %", "reason": "waiting for an operator"}
+        by_hand = {"state": "canary", "reason": "waiting for an operator", "observed": None, "evidence": None}
+        strategy = "manual" if self.trial is None else "canary"
+        rollout = {"strategy": strategy, "step": f"{self.weight:g} %", **(self.trial or by_hand)}
         return {
             "model": "digits",
             "revision": self.revision,
@@ -197,6 +205,54 @@ class FakeGateway:
         if self.deaf_to == "rollback" and self.commands and self.commands[-1][0] == "rollback":
             return self.previous
         return self.live
+
+
+def trial(state: str = "canary", **facts: Any) -> dict[str, Any]:
+    """A rollout by evidence at 10 %, third step of five, with a guardrail that needs evidence and one that does not."""
+    errors = {
+        "watched": "errors",
+        "on_harm": "rollback",
+        "harm": -0.4,
+        "harm_threshold": 2.3,
+        "safe": 1.1,
+        "safe_threshold": 1.3,
+        "required": True,
+        "risk": {"lower": 0.4, "estimate": 0.9, "upper": 2.1},
+        "live": {"units": 10800, "bad": 20},
+        "candidate": {"units": 1204, "bad": 2},
+        "said": "2 of 1204 against 20 of 10800",
+    }
+    evidence = {
+        "step": 3,
+        "steps": 5,
+        "stage": "canary",
+        "weight": 10.0,
+        "dwelt": 81.0,
+        "dwell": 120.0,
+        "units": 1204,
+        "units_needed": 20,
+        "age": 330.0,
+        "deadline": 7200.0,
+        "unseen": 2.0,
+        "eta": 520.0,
+        "guardrails": [errors, {**errors, "watched": "batches", "safe": None, "required": False, "risk": None}],
+    }
+    reason = "version 2: at 10 % for 81 of 120 s"
+    return {"state": state, "reason": reason, "observed": 10.2, "evidence": {**evidence, **facts}}
+
+
+def forecast(problem: str | None = None) -> dict[str, Any]:
+    """What a plan may expect of 118 requests a second."""
+    return {
+        "model": "digits",
+        "plan": {},
+        "requests_per_second": 118.0,
+        "failing": 0.001,
+        "measured": {"requests": 354, "seconds": 3.0},
+        "promote_seconds": None if problem else 1320.0,
+        "find": [{"risk": 3.0, "seconds": 520.0, "requests": 13000.0}],
+        "problem": problem,
+    }
 
 
 def manifest() -> dict[str, Any]:
