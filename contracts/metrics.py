@@ -155,6 +155,9 @@ FENCED_WRITES = Metric(
     (),
 )
 AUDIT_RECORDS = Metric("teal_audit_records_total", "counter", "Events in the chained history, of all models.", ())
+AUDIT_CHAIN_OK = Metric(
+    "teal_audit_chain_ok", "gauge", "0 when an event of the history is not what was recorded, which is looked for.", ()
+)
 ROLLOUT_STATE = Metric(
     "teal_rollout_state", "gauge", "1 for the state the model is in, 0 for every other one.", (LABEL_MODEL, "state")
 )
@@ -216,9 +219,9 @@ FEEDBACK_LAG = Metric(
 
 CONTROL_METRICS = (
     SLOT_INFO, WEIGHT_RATIO, REVISION, WORKERS, WORKER_RESTARTS, ENVOY_RESTARTS, XDS_ACK_SECONDS, XDS_NACKS, XDS_NODES,
-    OPERATOR_COMMANDS, CONTROLLER_LEADER, CONTROLLER_EPOCH, FENCED_WRITES, AUDIT_RECORDS, ROLLOUT_STATE,
-    ROLLOUT_STATE_ENTERED, ROLLOUT_STATE_DEADLINE, ROLLOUT_DECISIONS, ROLLOUT_SECONDS_SPENT, ROLLBACK_APPLY_SECONDS,
-    EVIDENCE_GAPS, FEEDBACK, FEEDBACK_LAG,
+    OPERATOR_COMMANDS, CONTROLLER_LEADER, CONTROLLER_EPOCH, FENCED_WRITES, AUDIT_RECORDS, AUDIT_CHAIN_OK,
+    ROLLOUT_STATE, ROLLOUT_STATE_ENTERED, ROLLOUT_STATE_DEADLINE, ROLLOUT_DECISIONS, ROLLOUT_SECONDS_SPENT,
+    ROLLBACK_APPLY_SECONDS, EVIDENCE_GAPS, FEEDBACK, FEEDBACK_LAG,
 )  # fmt: skip
 
 # A rollout by evidence, while it is under way

@@ -33,7 +33,7 @@ from deploy.garbage import collect_seldom
 from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
-from deploy.monitoring.gather import gathered
+from deploy.monitoring.gather import Gathering
 from deploy.outcomes import KnownOutcomes
 from deploy.pace import Pacer
 from deploy.ports import Applied, WorkerState
@@ -208,7 +208,7 @@ class _Plane:
         self, store: Store, world: "_World", reconciler: Reconciler, foresight: Foresight, outcomes: KnownOutcomes
     ) -> Parts:
         fleet, telemetry = world.fleet, world.telemetry
-        telemetry.watch(lambda: gathered(store, fleet, reconciler))
+        telemetry.watch(Gathering(store, fleet, reconciler))
         return Parts(
             store=store,
             registry=Registry(self._home, store, clock=self._clock),

@@ -32,12 +32,14 @@ class Controller(NamedTuple):
     epoch    of the latest time that it led; 0 before
     fenced   its writes that were refused because another one decides since
     records  events in the history of all
+    intact   the history is chained as it was recorded
     """
 
     leader: bool = True
     epoch: int = 0
     fenced: int = 0
     records: int = 0
+    intact: bool = True
 
 
 class Observed(NamedTuple):
@@ -74,6 +76,7 @@ READ = (
     metrics.CONTROLLER_EPOCH,
     metrics.FENCED_WRITES,
     metrics.AUDIT_RECORDS,
+    metrics.AUDIT_CHAIN_OK,
 )
 """Every metric that `readings` may give."""
 
@@ -100,6 +103,7 @@ def _controller(controller: Controller) -> Iterator[Reading]:
     yield Reading(metrics.CONTROLLER_EPOCH, (), controller.epoch)
     yield Reading(metrics.FENCED_WRITES, (), controller.fenced)
     yield Reading(metrics.AUDIT_RECORDS, (), controller.records)
+    yield Reading(metrics.AUDIT_CHAIN_OK, (), float(controller.intact))
 
 
 def _slots(d: Deployment) -> Iterator[Reading]:

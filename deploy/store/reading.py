@@ -43,9 +43,10 @@ class Reading:
         found = self._connection.execute(select(chain.c.seq, chain.c.hash)).one_or_none()
         return None if found is None else (found.seq, found.hash)
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Every event with all its columns, the oldest first."""
-        found = self._connection.execution_options(yield_per=_AT_ONCE).execute(select(events).order_by(events.c.seq))
+    def events(self, since: int = 0, most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Every event after `since` with all its columns, the oldest first; `most` of them."""
+        query = select(events).where(events.c.seq > since).order_by(events.c.seq).limit(most)
+        found = self._connection.execution_options(yield_per=_AT_ONCE).execute(query)
         return (dict(row) for row in found.mappings())
 
     def observations(self, since: int) -> Iterator[Observed]:

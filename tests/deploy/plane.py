@@ -16,7 +16,7 @@ from deploy.foresight import Foresight
 from deploy.home import Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
-from deploy.monitoring.gather import gathered
+from deploy.monitoring.gather import Gathering
 from deploy.outcomes import KnownOutcomes
 from deploy.pace import Pacer
 from deploy.reconcile import Reconciler
@@ -137,7 +137,7 @@ async def plane(
         told=telemetry.commanded,
         ack_seconds=ack_seconds,
     )
-    telemetry.watch(lambda: gathered(store, fleet, reconciler))
+    telemetry.watch(Gathering(store, fleet, reconciler))
     parts = Parts(
         store=store,
         registry=Registry(home, store, clock=clock),

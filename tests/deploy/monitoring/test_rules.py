@@ -157,6 +157,8 @@ STORIES = (
           {'teal_controller_leader{instance="a"}': "1x5 0x60", 'teal_controller_leader{instance="b"}': "0x5 1x60"}),
     Story("ControllerFenced", "when a write was refused", True, {"teal_controller_fenced_writes_total": "0x20 1x60"}),
     Story("ControllerFenced", "an hour later", False, {"teal_controller_fenced_writes_total": "0x20 1x100"}, at="1h"),
+    Story("AuditChainBroken", "when an event was changed", True, {"teal_audit_chain_ok": "1x5 0x60"}),
+    Story("AuditChainBroken", "while the history is whole", False, {"teal_audit_chain_ok": "1x60"}),
     Story("XdsNack", "when Envoy refused something", True, {'teal_xds_nacks_total{type="routes"}': "0x26 1x60"}),
     Story("XdsNack", "an hour later", False, {'teal_xds_nacks_total{type="routes"}': "0x26 1x60"}, at="1h"),
     Story("XdsNodesMissing", "when one of two is gone", True, {"teal_xds_connected_nodes": "2x20 1x60"}),
