@@ -1,6 +1,7 @@
 """The real worker process, from its command line to its exit code."""
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -36,7 +37,14 @@ def test_a_litert_package_is_served_and_drained(litert: Package, tmp_path: Path,
         assert page["plan"] == "litert"
         assert page["threads"]["count"] == (threads or 1)
         assert page["threads"]["reason"] == ("2 threads, as asked for" if threads else NEVER_TIMED)
-        assert 'teal_worker_info{color="blue",digest="' in running.http.get("/metrics").text
+        running.predict(ROW, headers={"x-request-id": "r1"})
+        (told,) = running.http.post("/worker/answers", json={"ids": ["r1", "nobody"]}).json()["answers"]
+        assert (told["id"], told["rows"], told["kind"], told["predicted"]) == ("r1", 1, "class", [1])
+        metrics = running.http.get("/metrics").text
+        assert 'teal_worker_info{color="blue",digest="' in metrics
+        counted = re.search(r'teal_prediction_bin_total\{bin="1",.*\} (\S+)', metrics)
+        assert counted is not None
+        assert float(counted[1]) >= 1
         assert running.stop() == EXIT_DRAINED
         assert not Path(running.spec.socket).exists()
 
