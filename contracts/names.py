@@ -42,11 +42,13 @@ RESERVED_LABELS = frozenset({"live", "candidate", "blue", "green"})
 
 
 def check_model_name(name: str) -> str:
-    """Return `name` unchanged, or raise InvalidInput naming what a model name may hold."""
-    if not MODEL_NAME.fullmatch(name) or ".." in name:
+    """Return `name` unchanged, or raise InvalidInput naming what a model name may hold.
+
+    No dot at the end: Envoy takes it off a label's value, and the counts of "m." would be those of "m"."""
+    if not MODEL_NAME.fullmatch(name) or ".." in name or name.endswith("."):
         raise InvalidInput(
             f"model name {name[:80]!r} is not usable: expected 1 to 63 letters, digits, '_', '-' or single '.', "
-            "starting with a letter, a digit or '_'"
+            "starting with a letter, a digit or '_', and not ending with '.'"
         )
     return name
 
