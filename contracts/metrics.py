@@ -261,7 +261,7 @@ ROLLOUT_BAD_UNITS = Metric(
 ETA = Metric(
     "teal_rollout_eta_seconds",
     "gauge",
-    "Expected time until the rollout promotes a candidate that is no worse.",
+    "Expected time to promote a candidate that is no worse, and to find one out that fails twice as often.",
     (LABEL_MODEL, "to"),
 )
 

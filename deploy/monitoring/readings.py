@@ -159,8 +159,9 @@ def _rollout(d: Deployment) -> Iterator[Reading]:
         return
     yield Reading(metrics.ROLLOUT_STEP, (d.model,), now.step)
     yield Reading(metrics.ROLLOUT_STEPS, (d.model,), now.steps)
-    if now.eta is not None:
-        yield Reading(metrics.ETA, (d.model, "promote"), now.eta)
+    for to, seconds in (("promote", now.eta), ("detect_rr2", now.twice)):
+        if seconds is not None:
+            yield Reading(metrics.ETA, (d.model, to), seconds)
     for guardrail in now.guardrails:
         yield from _evidence(d, guardrail)
 

@@ -71,8 +71,9 @@ def progress() -> Json:
 
 def eta() -> Json:
     return stat(
-        "Expected time to promotion",
-        "For a candidate that is no worse, at the present traffic.",
+        "Expected time to a decision",
+        "At the present traffic: to promote a candidate that is no worse, and to find out one that fails twice as "
+        "often, a relative risk of 2.",
         "s",
         [Query(f"max by (to) ({own(metrics.ETA)})", "to {{to}}")],
     )

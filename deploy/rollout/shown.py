@@ -4,14 +4,15 @@ Everything here is derived from the deployment; nothing decides by it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from contracts.traffic import TOTAL
 from deploy.evidence.blocks import Arm
 from deploy.evidence.interval import Risk, risk
 from deploy.rollout.deployment import Deployment
 from deploy.rollout.finding import Finding
 from deploy.rollout.forecast import Live, forecast
-from deploy.rollout.plan import OnHarm, Strategy, Watched
+from deploy.rollout.plan import OnHarm, Step, Strategy, Watched
 from deploy.rollout.trial import Stage, Trial
 
 _TEN = math.log(10)
@@ -59,6 +60,8 @@ class Shown:
     age, deadline     seconds since the first step, and after how many an operator decides
     unseen            seconds since the newest evidence
     eta               expected seconds to promotion of a candidate that is no worse; None where it cannot be said
+    twice             expected seconds until one that fails twice as often from now on is found out, at today's weight
+                      and traffic; None where it never is
     """
 
     step: int
@@ -74,6 +77,7 @@ class Shown:
     unseen: float
     guardrails: tuple[ShownGuardrail, ...]
     eta: float | None
+    twice: float | None
 
 
 def shown(deployment: Deployment) -> Shown | None:
@@ -95,6 +99,7 @@ def shown(deployment: Deployment) -> Shown | None:
         unseen=trial.unseen,
         guardrails=tuple(_guardrail(trial, finding) for finding in trial.findings),
         eta=_eta(trial),
+        twice=_twice(trial),
     )
 
 
@@ -118,13 +123,31 @@ def _guardrail(trial: Trial, finding: Finding) -> ShownGuardrail:
 
 def _eta(trial: Trial) -> float | None:
     """Forecast from what was counted so far; never less than what is left of the plan."""
-    plan, total = trial.plan, trial.counted.errors
+    plan, traffic = trial.plan, _traffic(trial)
+    if traffic is None:
+        return None
+    left, spent = _left(trial), plan.shortest - _left(trial)
+    expected = forecast(plan, traffic).promote - spent
+    return max(left, expected) if math.isfinite(expected) else None
+
+
+def _twice(trial: Trial) -> float | None:
+    """Forecast of a plan that stays at the present weight."""
+    traffic = _traffic(trial)
+    if traffic is None or not trial.weight:
+        return None
+    staying = replace(trial.plan, steps=(Step(trial.weight, 0.0, 0),), holdback=TOTAL - trial.weight)
+    seconds = {risk: seconds for risk, seconds, _ in forecast(staying, traffic).find}[2.0]
+    return seconds if math.isfinite(seconds) else None
+
+
+def _traffic(trial: Trial) -> Live | None:
+    """What was counted so far, as what comes: None when nothing was."""
+    total = trial.counted.errors
     requests = total.live.units + (0 if trial.stage is Stage.SHADOW else total.candidate.units)
     if not trial.age or not requests:
         return None
-    left, spent = _left(trial), plan.shortest - _left(trial)
-    expected = forecast(plan, Live(requests / trial.age, total.live.bad / max(1, total.live.units))).promote - spent
-    return max(left, expected) if math.isfinite(expected) else None
+    return Live(requests / trial.age, total.live.bad / max(1, total.live.units))
 
 
 def _left(trial: Trial) -> float:

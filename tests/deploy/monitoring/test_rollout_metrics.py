@@ -82,6 +82,8 @@ def test_a_rollout_shows_its_evidence_against_thresholds_while_it_is_under_way_a
         assert set(evidence) == set(thresholds)
         assert ("harm", "errors") in evidence
         assert all(evidence[key] < thresholds[key] for key in evidence if key[0] == "harm")
+        assert set(seen["teal_rollout_eta_seconds"]) == {("promote",), ("detect_rr2",)}
+        assert all(0 < seconds < 86400 for seconds in seen["teal_rollout_eta_seconds"].values())
         assert seen["teal_rollout_step"] == {(): 1.0}
         assert seen["teal_rollout_steps"] == {(): 5.0}
         assert seen["teal_rollout_last_evidence_timestamp_seconds"][()] == p.clock.wall()
