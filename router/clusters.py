@@ -62,22 +62,29 @@ def name_of(kind: str, routes: ModelRoutes, backend: Backend, limits: Limits) ->
     return cluster_name(kind, routes.model, backend, settings_digest(kind, limits))
 
 
-def cluster(kind: str, name: str, limits: Limits) -> Any:
-    """An Envoy Cluster that gets its endpoints over ADS under the same name."""
-    made = Cluster()
-    made.CopyFrom(template(kind, limits))
-    made.name = name
-    made.eds_cluster_config.service_name = name
-    return made
+def cluster(kind: str, name: str, limits: Limits) -> bytes:
+    """An Envoy Cluster, serialized, that gets its endpoints over ADS under the same name. Serialized messages that
+    follow each other are one, with the fields of both."""
+    own = Cluster(name=name, eds_cluster_config={"service_name": name})
+    return _serialized(kind, limits) + bytes(own.SerializeToString())
 
 
-def assignment(name: str, endpoints: tuple[str, ...]) -> Any:
-    """The endpoints of a cluster: Unix socket paths or "host:port". Raises InvalidInput for anything else."""
+@lru_cache(maxsize=16)
+def _serialized(kind: str, limits: Limits) -> bytes:
+    return bytes(template(kind, limits).SerializeToString(deterministic=True))
+
+
+def assignment(name: str, endpoints: tuple[str, ...]) -> bytes:
+    """The endpoints of a cluster, serialized: Unix socket paths or "host:port". Raises InvalidInput for anything else.
+    All clusters of a version have the same."""
+    return bytes(ClusterLoadAssignment(cluster_name=name).SerializeToString()) + _hosts(endpoints)
+
+
+@lru_cache(maxsize=40_000)
+def _hosts(endpoints: tuple[str, ...]) -> bytes:
     hosts = [LbEndpoint(endpoint=Endpoint(address=address(e))) for e in sorted(set(endpoints))]
-    made = ClusterLoadAssignment(cluster_name=name)
-    if hosts:
-        made.endpoints.append(LocalityLbEndpoints(lb_endpoints=hosts))
-    return made
+    everywhere = [LocalityLbEndpoints(lb_endpoints=hosts)] if hosts else []
+    return bytes(ClusterLoadAssignment(endpoints=everywhere).SerializeToString(deterministic=True))
 
 
 def address(endpoint: str) -> Any:

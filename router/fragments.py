@@ -1,10 +1,10 @@
 """Pieces of the route table, and the few words in which routes are written.
 
 A fragment is one model's part of the table, or the part that belongs to all of them (router/rpc.py), serialized once
-and kept while it is in use.
+and kept while it is in use. Models that are alike but for their names and packages share an outline of theirs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -17,7 +17,8 @@ from envoy.type.v3.range_pb2 import Int64Range
 from google.protobuf.duration_pb2 import Duration
 
 from contracts.limits import Limits
-from router.naming import STATIC
+from router.naming import STATIC, place_of
+from router.stencil import Stencil, Texts, stencils
 
 MOST_BYTES = 2**63 - 1  # what Envoy reads as a number
 GRACE_SECONDS = 1.0  # the worker's own 504 knows more than Envoy's, so it gets this long to come first
@@ -57,6 +58,12 @@ class Fragment:
             totals=tuple(sum(arm.weight.value for arm in split) for split in splits),
         )
 
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """Everything in it that may hold a model's name or digests, in an order that does not depend on them."""
+        texts = (*(key for _, key, _ in self.lists), *sorted(self.clusters, key=place_of))
+        return (*(text.encode() for text in texts), *(body for _, _, body in self.lists))
+
     @cached_property
     def digest(self) -> bytes:
         whole = sha256()
@@ -64,6 +71,34 @@ class Fragment:
             whole.update(f"{tree} {key} {len(body)}\n".encode())
             whole.update(body)
         return whole.digest()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What fragments have in common that differ in texts of the same lengths only (router/stencil.py)."""
+
+    trees: tuple[Tree, ...]
+    parts: tuple[Stencil, ...]
+    totals: tuple[int, ...]
+
+    @classmethod
+    def of(cls, make: Callable[[Texts], Fragment], lengths: Sequence[int]) -> "Outline":
+        one = make(tuple("a" * length for length in lengths))
+        parts = stencils(lambda texts: make(texts).parts, lengths)
+        return cls(tuple(tree for tree, _, _ in one.lists), parts, one.totals)
+
+    def filled(self, model: str, texts: Sequence[str]) -> Fragment:
+        """The fragment that `make` would have made of these texts."""
+        filling = [text.encode() for text in texts]
+        parts = [part.filled(filling) for part in self.parts]
+        lists = len(self.trees)
+        keys, clusters, bodies = parts[:lists], parts[lists:-lists], parts[-lists:]
+        return Fragment(
+            model=model,
+            lists=tuple(zip(self.trees, (key.decode() for key in keys), bodies, strict=True)),
+            clusters=frozenset(name.decode() for name in clusters),
+            totals=self.totals,
+        )
 
 
 def direct(match: Any, status: int, text: str, headers: Iterable[Any] = ()) -> Any:

@@ -6,7 +6,7 @@
 -- REQUEST_MS and GRACE_MS, the longest a caller may wait and what Envoy waits beyond that, stand in front of this text.
 
 local NOBODY = "-"        -- no model, no label
-local NO_VERSION = "0"    -- versions begin at 1
+local NO_VERSION = "9999999999999999999"  -- more than any version can be
 local LONGEST_NAME = 63
 local FRAME = 5           -- bytes before a gRPC message: compressed or not, and its length
 local MOST_FIELDS = 4096  -- looked at per message; what has more is an attack on the time of this thread
@@ -76,7 +76,7 @@ local function walk(byte, at, stop, wanted, visit)
   end
 end
 
--- An int64 varint in [from, to) as decimal digits; digits of no version if it is negative.
+-- An int64 varint in [from, to) as decimal digits; digits of no version if it is negative or 0.
 local function version_number(byte, from, to)
   local high, low = 0, 0  -- high * 10^9 + low: a double alone holds 53 bits
   for at = to - 1, from, -1 do
@@ -84,7 +84,7 @@ local function version_number(byte, from, to)
     high = high * 128 + math.floor(low / 1e9)
     low = low % 1e9
   end
-  if high > 9223372036 or (high == 9223372036 and low > 854775807) then return NO_VERSION end
+  if high + low == 0 or high > 9223372036 or (high == 9223372036 and low > 854775807) then return NO_VERSION end
   return high > 0 and string.format("%.0f%09.0f", high, low) or string.format("%.0f", low)
 end
 
@@ -238,8 +238,21 @@ function envoy_on_response(handle)
   if headers:get("grpc-status") then headers:replace(":status", "200") end
 end
 
+-- A path whose version begins with a zero: the same without it, or a version too large to exist if nothing is left.
+local function renumbered(path)
+  local before, number, after = path:match("^(/v1/models/[^/]*/versions/)0+(%d*)(.*)$")
+  return before and before .. (number == "" and NO_VERSION or number) .. after
+end
+
 function envoy_on_request(handle)
-  local path = handle:headers():get(":path"):match("^[^?]*")
+  local whole = handle:headers():get(":path")
+  local shorter = renumbered(whole)
+  if shorter then
+    handle:headers():replace(":path", shorter)
+    handle:clearRouteCache()
+    return
+  end
+  local path = whole:match("^[^?]*")
   local timeout = handle:headers():get("grpc-timeout")
   local body = handle:body()  -- returns when all of it is here
   local fine, result = pcall(function()

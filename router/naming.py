@@ -39,8 +39,18 @@ DEFAULT_TAGS = (
 
 def cluster_name(kind: str, model: str, backend: Backend, settings: str) -> str:
     """`predict|0a1b2c3d4e5f-9f3a|digits|2|green`: kind, package digest and settings digest, model, version, color."""
-    package = backend.digest.removeprefix("sha256:")[:DIGEST_LETTERS]
-    return SEPARATOR.join((kind, f"{package}-{settings}", model, str(backend.version), backend.color.value))
+    parts = (kind, f"{package_of(backend)}-{settings}", model, str(backend.version), backend.color.value)
+    return SEPARATOR.join(parts)
+
+
+def package_of(backend: Backend) -> str:
+    """What of a package's digest is in names."""
+    return backend.digest.removeprefix("sha256:")[:DIGEST_LETTERS]
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Kind and color of a cluster, which are its own among the clusters of its model."""
+    return kind_of(name), name.rsplit(SEPARATOR, 1)[1]
 
 
 def kind_of(name: str) -> str:

@@ -4,9 +4,10 @@ Pure, one model at a time, so that it can be kept per model and so that a table 
 no more than a table of ten (router/route_table.py). What reaches these lists already has a path and a verb that exist.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
@@ -26,42 +27,91 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from contracts.limits import Limits
 from contracts.names import HEADER_COLOR, HEADER_KEY, HEADER_MIRRORED, HEADER_MODEL, HEADER_VERSION, Color
+from contracts.traffic import Mirror, TrafficSplit
 from router import answers, messages, rpc
 from router.clusters import clusters_of, name_of
-from router.fragments import Fragment, Tree, body_over, direct, header, longest_wait
-from router.local_replies import GRPC_TYPE
-from router.naming import MIRROR, PINNED, PREDICT
+from router.fragments import Fragment, Outline, Tree, body_over, direct, header, longest_wait
+from router.naming import MIRROR, PINNED, PREDICT, package_of
+from router.stencil import Texts
 from router.table import Backend, ModelRoutes
 
 LABEL_LIVE = "live"
 # Bodies that are numbers as they are may be as long as any binary one: gRPC messages and arrays as numpy saves them.
-_BINARY = StringMatcher(safe_regex=RegexMatcher(regex=rf"({GRPC_TYPE})|(?i:application/x-npy)\s*(;.*)?"))
-_IS_TEXT = HeaderMatcher(
-    name="content-type", string_match=_BINARY, invert_match=True, treat_missing_header_as_empty=True
+_IS_TEXT = tuple(
+    HeaderMatcher(
+        name="content-type",
+        string_match=StringMatcher(prefix=kind, ignore_case=True),
+        invert_match=True,
+        treat_missing_header_as_empty=True,
+    )
+    for kind in ("application/grpc", "application/x-npy")
 )
 V2_ENDS = "(/versions/[^/]+)?(/infer|/ready|/stats|/config)?"  # of the paths that exist, whatever the verb
 
 
+@dataclass(frozen=True)
+class Sort:
+    """What the routes of a model are made of besides its name and the digests of its packages, whose lengths stand
+    first: models of one sort have routes that differ in these texts only."""
+
+    lengths: tuple[int, ...]
+    backends: tuple[tuple[int, Color, bool], ...]  # version, place, whether it has an endpoint
+    split: TrafficSplit
+    labels: tuple[tuple[str, int], ...]
+    mirror: Mirror | None
+
+    def built(self, texts: Texts, limits: Limits) -> Fragment:
+        """The fragment of the model of this sort with this name and these digests."""
+        model, *packages = texts
+        backends = tuple(
+            Backend(version, package, color, ("/",) if reachable else ())
+            for (version, color, reachable), package in zip(self.backends, packages, strict=True)
+        )
+        here = _Model(ModelRoutes(model, backends, self.split, dict(self.labels), self.mirror), limits)
+        v1, v2 = f"/v1/models/{model}", f"/v2/models/{model}"
+        return Fragment.of(
+            model,
+            {
+                (Tree.KNOWN, v1): RouteList(routes=here.v1(v1)),
+                (Tree.KNOWN, v2): RouteList(routes=here.v2(v2)),
+                (Tree.OTHER, v1): RouteList(routes=here.wrong_v1(v1)),
+                (Tree.OTHER, v2): RouteList(routes=here.wrong_v2(v2)),
+            },
+        )
+
+
 def fragment(routes: ModelRoutes, limits: Limits) -> Fragment:
-    """The routes of one model. The same value gives the same bytes, and is built once while it is in use."""
-    key = (routes.model, routes.backends, routes.split, tuple(sorted(routes.labels.items())), routes.mirror)
-    return _fragment(key, limits)
+    """The routes of one model. The same value gives the same bytes, and is made once while it is in use."""
+    return _fragment(*sort_of(routes), limits)
+
+
+def sort_of(routes: ModelRoutes) -> tuple[Sort, Texts]:
+    """What sort of model it is, and its own texts."""
+    texts = (routes.model, *(package_of(b) for b in routes.backends))
+    backends = tuple((b.version, b.color, bool(b.endpoints)) for b in routes.backends)
+    labels = tuple(sorted(routes.labels.items()))
+    return Sort(tuple(map(len, texts)), backends, routes.split, labels, routes.mirror), texts
+
+
+def outline(sort: Sort, limits: Limits) -> Outline:
+    """What the fragments of all models of a sort have in common."""
+    return Outline.of(lambda texts: sort.built(texts, limits), sort.lengths)
 
 
 @lru_cache(maxsize=20_000)
-def _fragment(key: tuple[Any, ...], limits: Limits) -> Fragment:
-    model, backends, split, labels, mirror = key
-    here = _Model(ModelRoutes(model, backends, split, dict(labels), mirror), limits)
-    v1, v2 = f"/v1/models/{model}", f"/v2/models/{model}"
-    return Fragment.of(
-        model,
-        {
-            (Tree.KNOWN, v1): RouteList(routes=here.v1(v1)),
-            (Tree.KNOWN, v2): RouteList(routes=here.v2(v2)),
-            (Tree.OTHER, v1): RouteList(routes=here.wrong_v1(v1)),
-            (Tree.OTHER, v2): RouteList(routes=here.wrong_v2(v2)),
-        },
-    )
+def _fragment(sort: Sort, texts: Texts, limits: Limits) -> Fragment:
+    if next(_made_before(sort, limits)) == 0:  # an outline costs as much as three or four fragments
+        return sort.built(texts, limits)
+    return _outline(sort, limits).filled(texts[0], texts)
+
+
+@lru_cache(maxsize=4096)
+def _made_before(sort: Sort, limits: Limits) -> Iterator[int]:
+    """How many models of this sort have been made so far."""
+    return count()
+
+
+_outline = lru_cache(maxsize=256)(outline)
 
 
 class _Model:
@@ -84,11 +134,13 @@ class _Model:
     def v1(self, base: str) -> Iterable[Any]:
         backends = self.routes.backends
         for prefix in (f"{base}:", f"{base}/"):
-            yield self._too_large(prefix, self.limits.json_body, _IS_TEXT)
+            yield self._too_large(prefix, self.limits.json_body, *_IS_TEXT)
             yield self._too_large(prefix, self.limits.binary_body)
         yield self._split(RouteMatch(prefix=f"{base}:"))
+        yield rpc.renumbered(RouteMatch(prefix=f"{base}/versions/0"))
         for backend in backends:
-            yield self._to(backend, _regex(self._pinned_v1(base, backend)))
+            yield self._to(backend, _regex(f"{base}/({self._names_of(backend)})[:/].*"))
+        yield self._to(self._live(), RouteMatch(path=f"{base}/metadata"))
         for match, said in self._statuses(base):
             yield rpc.asked(match, self.limits, self.model_header)
             yield self._answer(match, 200, answers.status(said))
@@ -111,27 +163,21 @@ class _Model:
         yield direct(RouteMatch(prefix="/"), 400, answers.MALFORMED_V1)
 
     def wrong_v2(self, base: str) -> Iterable[Any]:
-        yield self._answer(_regex(re.escape(base) + V2_ENDS), 405, answers.WRONG_V2)
+        yield self._answer(_regex(base + V2_ENDS), 405, answers.WRONG_V2)
         yield self._answer(RouteMatch(path_separated_prefix=base), 404, answers.WRONG_V2)
         yield direct(RouteMatch(prefix="/"), 404, answers.WRONG_V2)
 
     def _statuses(self, base: str) -> Iterable[tuple[Any, tuple[Backend, ...]]]:
         """What asks for the state of which backends. A label asks for all, as with TensorFlow Serving."""
         backends, labels = self.routes.backends, self.routes.labels
-        any_label = "|".join(re.escape(name) for name in sorted(labels))
-        yield _regex(f"{re.escape(base)}(/labels/({any_label}))?") if labels else RouteMatch(path=base), backends
+        yield _regex(f"{base}(/labels/({'|'.join(sorted(labels))}))?") if labels else RouteMatch(path=base), backends
         for backend in backends:
-            yield _regex(f"{re.escape(base)}/versions/0*{backend.version}"), (backend,)
+            yield RouteMatch(path=f"{base}/versions/{backend.version}"), (backend,)
 
-    def _pinned_v1(self, base: str, backend: Backend) -> str:
-        """Every v1 path that names this backend: by version, by label, and, for the live one, metadata without either.
-
-        TensorFlow Serving reads versions as numbers, so leading zeros are fine.
-        """
-        names = [f"versions/0*{backend.version}"]
-        names += [f"labels/{re.escape(n)}" for n, v in sorted(self.routes.labels.items()) if v == backend.version]
-        pattern = f"{re.escape(base)}/(({'|'.join(names)})[:/].*"
-        return pattern + ("|metadata)" if backend == self._live() else ")")
+    def _names_of(self, backend: Backend) -> str:
+        """How a v1 path names this backend, as a pattern: by version or by label."""
+        labels = [label for label, version in sorted(self.routes.labels.items()) if version == backend.version]
+        return "|".join((f"versions/{backend.version}", *(f"labels/{label}" for label in labels)))
 
     def _live(self) -> Backend:
         """The backend that answers for the model as a whole: the one labelled live, else the one with most traffic."""
@@ -193,4 +239,6 @@ def _version_headers(backend: Backend) -> list[Any]:
 
 
 def _regex(pattern: str) -> Any:
+    """A dot in a model's name stands for itself all the same: its list is reached by the name (router/route_table.py).
+    Envoy compiles a pattern for each model, and one takes as much of its memory as two or three plain routes."""
     return RouteMatch(safe_regex=RegexMatcher(regex=pattern))

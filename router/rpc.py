@@ -177,6 +177,14 @@ def _read(match: Any, limit: int, *filters: str) -> Any:
     return made
 
 
+def renumbered(match: Any) -> Any:
+    """A route on which Lua takes zeros off the front of a version and goes on by that path: TensorFlow Serving reads
+    versions as numbers."""
+    made = direct(match, 500, answers.NO_READING)
+    made.typed_per_filter_config[READER].Pack(FilterConfig(config=AnyMessage()))
+    return made
+
+
 def _packed(message: Any) -> Any:
     made = AnyMessage()
     made.Pack(message)

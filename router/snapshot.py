@@ -122,9 +122,9 @@ def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
 
 @lru_cache(maxsize=80_000)
 def _cluster(kind: str, name: str, limits: Limits) -> Resource:
-    return Resource.of(clusters.cluster(kind, name, limits).SerializeToString(deterministic=True))
+    return Resource.of(clusters.cluster(kind, name, limits))
 
 
 @lru_cache(maxsize=80_000)
 def _assignment(name: str, endpoints: tuple[str, ...]) -> Resource:
-    return Resource.of(clusters.assignment(name, endpoints).SerializeToString(deterministic=True))
+    return Resource.of(clusters.assignment(name, endpoints))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from google.protobuf import json_format
 
 from contracts.limits import LIMITS, Limits
@@ -96,7 +97,9 @@ def test_a_restarted_control_plane_is_looked_for_within_a_second_and_nothing_exp
 
 
 def test_every_limit_of_a_cluster_is_in_it() -> None:
-    made = json_format.MessageToDict(clusters.cluster(PREDICT, "c", LIMITS), preserving_proto_field_name=True)
+    made = json_format.MessageToDict(
+        Cluster.FromString(clusters.cluster(PREDICT, "c", LIMITS)), preserving_proto_field_name=True
+    )
     assert made["connect_timeout"] == f"{LIMITS.connect_seconds:.3f}s"
     assert made["lb_policy"] == "LEAST_REQUEST"
     assert made["ignore_health_on_host_removal"] is True

@@ -156,8 +156,8 @@ def test_a_candidate_too_slow_for_its_copies_gets_fewer_and_no_caller_notices() 
             await until(lambda: g.workers[1].waiting == MIRRORED)
             facts: dict[str, Any] = await g.clusters(MIRROR)
             assert [f.active for f in facts.values()] == [MIRRORED]
-            await g.router.publish(table(both("digits", blue, green, 0)))  # waits for none of them
-            assert await g.clusters(MIRROR) == {}
+            await g.router.publish(table(both("digits", blue, green, 0)))  # which waits for none of them
+            assert g.workers[1].waiting > 0
 
     asyncio.run(story())
 
