@@ -161,9 +161,15 @@ def trial_of(d: Deployment) -> Trial:
 
 
 def _check_harmless(d: Deployment, trial: Trial, order: Order, what: str) -> None:
-    finding = trial.harmed or (None if _override(order) else trial.suspected or trial.differing)
-    if finding is not None:
-        shown = finding is not trial.suspected
+    if (harmed := trial.harmed) is not None:
+        raise Conflict(
+            f"model {d.model}: {harmed.sentence(trial.counted, shown=True)}; nothing gives version "
+            f"{candidate_of(d).version} more traffic against harm, abort gives it up"
+        )
+    suspected, differing = trial.suspected, trial.differing
+    finding = suspected or differing
+    if finding is not None and not _override(order):
+        shown = suspected is None
         raise Conflict(
             f"model {d.model}: {finding.sentence(trial.counted, shown=shown)}; wait until that is over, abort version "
             f"{candidate_of(d).version}, or {what} all the same with --override"

@@ -240,8 +240,10 @@ SHADOW = Plan(
     mirror_for=5 * MINUTE,
     guardrails=(
         Guardrail(Watched.SHADOW, 1.0),
-        Guardrail(Watched.BATCHES, 0.5, required=False),
-        Guardrail(Watched.NONFINITE, 0.5, required=False),
+        Guardrail(Watched.ERRORS, 0.5, required=False),
+        Guardrail(Watched.BATCHES, 0.15, required=False),
+        Guardrail(Watched.LATENCY, 0.3, required=False),
+        Guardrail(Watched.NONFINITE, 0.05, required=False),
         Guardrail(Watched.PREDICTIONS, 1.0, required=False),
     ),
 )
