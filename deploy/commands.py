@@ -82,8 +82,10 @@ class Commands:
         told: Told,
         ack_seconds: float = ACK_SECONDS,
         replicas_of: Callable[[Version], int] = lambda _version: 1,
+        problems: Callable[[str, str], tuple[str, ...]] = lambda _live, _candidate: (),
     ) -> None:
-        """`replicas_of` says how many workers the first version of a model gets when nobody says."""
+        """`replicas_of` says how many workers the first version of a model gets when nobody says, `problems` how a
+        candidate's signature does not fit the live version's; both are given by their digests."""
         self._store = store
         self._fleet = fleet
         self._reconciler = reconciler
@@ -92,6 +94,7 @@ class Commands:
         self._told = told
         self._ack_seconds = ack_seconds
         self._replicas_of = replicas_of
+        self._problems = problems
 
     async def deploy(self, model: str, wanted: Wanted, operator: Operator) -> Deployed:
         """Returns once the version is warm and routed. A plan that its operator wrote is refused when it is known that
@@ -100,6 +103,7 @@ class Commands:
         def meant(deployment: Deployment, versions: tuple[Version, ...]) -> Command:
             chosen = choose_version(deployment, versions, wanted.version)
             unsaid = wanted.replicas is None and not deployment.places()
+            live = deployment.live
             return Deploy(
                 chosen.version,
                 chosen.digest,
@@ -109,6 +113,7 @@ class Commands:
                 wanted.plan,
                 retry=wanted.retry,
                 supersede=wanted.supersede,
+                problems=() if live is None else self._problems(live.digest, chosen.digest),
                 override=wanted.override,
             )
 

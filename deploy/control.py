@@ -20,9 +20,6 @@ import uvicorn
 
 from contracts.clock import SystemClock
 from contracts.errors import TealError, Unavailable
-from contracts.machine import cores
-from contracts.package import read_manifest
-from contracts.sizing import replicas_for
 from deploy.commands import Commands
 from deploy.fleet.envoy import EnvoyProcess, EnvoySpec
 from deploy.fleet.ledger import ProcessKind
@@ -33,6 +30,7 @@ from deploy.garbage import collect_seldom
 from deploy.home import Gateway, Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
+from deploy.manifests import Manifests
 from deploy.monitoring.gather import Gathering
 from deploy.outcomes import KnownOutcomes
 from deploy.pace import Pacer
@@ -44,7 +42,6 @@ from deploy.registry.registry import Registry
 from deploy.scrape import ScrapedCounters, WorkerScrape
 from deploy.settings import Settings, from_environment, prometheus_url
 from deploy.store.at_home import name_of, open_store
-from deploy.store.records import Version
 from deploy.store.store import Store
 from deploy.telemetry import Telemetry
 from router import bootstrap
@@ -207,7 +204,7 @@ class _Plane:
     def _parts(
         self, store: Store, world: "_World", reconciler: Reconciler, foresight: Foresight, outcomes: KnownOutcomes
     ) -> Parts:
-        fleet, telemetry = world.fleet, world.telemetry
+        fleet, telemetry, manifests = world.fleet, world.telemetry, Manifests(self._home.package)
         telemetry.watch(Gathering(store, fleet, reconciler))
         return Parts(
             store=store,
@@ -221,7 +218,8 @@ class _Plane:
                 foresight=foresight,
                 clock=self._clock,
                 told=telemetry.commanded,
-                replicas_of=self._replicas_of,
+                replicas_of=manifests.replicas_of,
+                problems=manifests.problems,
             ),
             foresight=foresight,
             telemetry=telemetry,
@@ -237,18 +235,6 @@ class _Plane:
             judge=outcomes.judge,
             hosts=self._settings.admin_hosts,
         )
-
-    def _replicas_of(self, version: Version) -> int:
-        """Workers for a model's first version; one when its package does not say, which the worker will explain."""
-        try:
-            manifest = read_manifest(self._home.package(version.digest))
-        except TealError as error:
-            log.warning("model %s version %d: %s", version.model, version.version, error.message)
-            return 1
-        chosen = next((p for p in manifest.plans if p.name == manifest.plan), None)
-        size = replicas_for(asked=None, measured=None if chosen is None else chosen.threads, cores=cores())
-        log.info("model %s version %d gets %s", version.model, version.version, size.reason)
-        return size.count
 
     def _envoy_spec(self, router: Router) -> EnvoySpec:
         path = self._home.run / "envoy.json"

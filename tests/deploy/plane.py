@@ -16,6 +16,7 @@ from deploy.foresight import Foresight
 from deploy.home import Home
 from deploy.http.app import application
 from deploy.http.facts import Parts
+from deploy.manifests import Manifests
 from deploy.monitoring.gather import Gathering
 from deploy.outcomes import KnownOutcomes
 from deploy.pace import Pacer
@@ -136,6 +137,7 @@ async def plane(
         clock=clock,
         told=telemetry.commanded,
         ack_seconds=ack_seconds,
+        problems=Manifests(home.package).problems,
     )
     telemetry.watch(Gathering(store, fleet, reconciler))
     parts = Parts(
