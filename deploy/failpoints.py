@@ -37,26 +37,28 @@ class Killed(BaseException):
     """This process is to be taken for dead. Nothing may catch it, as nothing catches a kill."""
 
 
-_armed: set[str] = set()
+_armed: dict[str, int] = {}
 
 
 @contextmanager
-def armed(name: str) -> Iterator[None]:
-    """The next time execution is at `name`, Killed is raised there; once."""
+def armed(name: str, passes: int = 0) -> Iterator[None]:
+    """When execution has been at `name` as often as it `passes`, Killed is raised there, once."""
     _check(name)
-    _armed.add(name)
+    _armed[name] = passes
     try:
         yield
     finally:
-        _armed.discard(name)
+        _armed.pop(name, None)
 
 
 def reach(name: str) -> None:
     """Say that execution is at the place `name`, one of FAILPOINTS."""
     _check(name)
     if name in _armed:
-        _armed.discard(name)
-        raise Killed(name)
+        _armed[name] -= 1
+        if _armed[name] < 0:
+            del _armed[name]
+            raise Killed(name)
     told = os.environ.get("TEAL_FAILPOINT")
     if told == f"{name}:kill":
         os.kill(os.getpid(), signal.SIGKILL)
