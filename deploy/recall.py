@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import httpx
-
 from contracts.errors import Unavailable
 from contracts.worker import ANSWERS_TOLD, PATH_ANSWERS
+from deploy.asking import Workers
 from deploy.ports import Answered, Fleet, Recalled, WorkerState, WorkerStatus
 
 ASKED_AT_ONCE = 16
@@ -19,11 +18,11 @@ _REMEMBERING = (WorkerState.READY, WorkerState.DRAINING)
 
 
 class WorkerRecall:
-    """The port Recollection, for the workers that the fleet shows. Keeps one connection to each."""
+    """The port Recollection, for the workers that the fleet shows."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._clients: dict[str, httpx.AsyncClient] = {}  # by socket
+        self._workers = Workers(fleet, ASK_SECONDS)
         self._at_once = asyncio.Semaphore(ASKED_AT_ONCE)
 
     async def recall(self, ids: Collection[str], model: str | None = None) -> Recalled:
@@ -40,9 +39,7 @@ class WorkerRecall:
         return body["next"], tuple(_answered(worker, each) for each in body["answers"])
 
     async def close(self) -> None:
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            await client.aclose()
+        await self._workers.close()
 
     async def _answers_to(self, worker: WorkerStatus, ids: list[str]) -> list[Answered] | None:
         """None when the worker does not say."""
@@ -57,24 +54,7 @@ class WorkerRecall:
 
     async def _ask(self, worker: WorkerStatus, method: str, **how: Any) -> Any:
         async with self._at_once:
-            client = await self._client(worker.endpoint)
-            try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    answer = await client.request(method, f"http://worker{PATH_ANSWERS}", **how)
-            except (httpx.HTTPError, TimeoutError) as error:
-                raise Unavailable(f"worker {worker.id} does not answer: {error or type(error).__name__}") from error
-        if answer.status_code != 200:
-            raise Unavailable(f"worker {worker.id} does not say what it answered: {answer.status_code}")
-        return answer.json()
-
-    async def _client(self, endpoint: str) -> httpx.AsyncClient:
-        if endpoint not in self._clients:
-            here = {w.endpoint for w in self._fleet.workers()}
-            for gone in self._clients.keys() - here:
-                await self._clients.pop(gone).aclose()
-            transport = httpx.AsyncHTTPTransport(uds=endpoint)
-            self._clients[endpoint] = httpx.AsyncClient(transport=transport, timeout=ASK_SECONDS)
-        return self._clients[endpoint]
+            return (await self._workers.ask(worker, method, PATH_ANSWERS, **how)).json()
 
 
 def _answered(worker: WorkerStatus, told: Mapping[str, Any]) -> Answered:

@@ -7,11 +7,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-import httpx
-
 from contracts.clock import Clock
 from contracts.errors import NotFound, Unavailable
 from contracts.worker import PATH_METRICS
+from deploy.asking import Workers
 from deploy.evidence.counters import Gap, GapKind, Kind, Looked, Source, Told, Version
 from deploy.evidence.scraped import STATISTICS, envoy_told, worker_told
 from deploy.ports import Fleet, WorkerState, WorkerStatus
@@ -22,11 +21,11 @@ LONG = 64 * 1024  # bytes of text from which on reading it is a thread's work
 
 
 class WorkerScrape:
-    """Knows the workers by the ids that the fleet shows, and keeps one connection to each."""
+    """Knows the workers by the ids that the fleet shows."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._clients: dict[str, httpx.AsyncClient] = {}  # by socket
+        self._workers = Workers(fleet, SCRAPE_SECONDS)
 
     async def metrics(self, worker_id: str) -> bytes:
         """Prometheus text. Raises NotFound for an id nobody has, Unavailable when the worker does not answer."""
@@ -38,33 +37,10 @@ class WorkerScrape:
 
     async def of(self, worker: WorkerStatus) -> bytes:
         """As `metrics`."""
-        if not worker.endpoint:
-            raise Unavailable(f"worker {worker.id} is {worker.state}: {worker.reason}")
-        client = await self._client(worker.endpoint)
-        try:
-            # A limit for the whole answer; httpx' own is for each piece of it.
-            async with asyncio.timeout(SCRAPE_SECONDS):
-                answer = await client.get(f"http://worker{PATH_METRICS}")
-        except (httpx.HTTPError, TimeoutError) as error:
-            said = str(error) or type(error).__name__
-            raise Unavailable(f"worker {worker.id} does not answer: {said}") from error
-        if answer.status_code != 200:
-            raise Unavailable(f"worker {worker.id} answered its metrics with {answer.status_code}")
-        return answer.content
+        return (await self._workers.ask(worker, "GET", PATH_METRICS)).content
 
     async def close(self) -> None:
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            await client.aclose()
-
-    async def _client(self, endpoint: str) -> httpx.AsyncClient:
-        if endpoint not in self._clients:
-            here = {w.endpoint for w in self._fleet.workers()}
-            for gone in self._clients.keys() - here:
-                await self._clients.pop(gone).aclose()
-            transport = httpx.AsyncHTTPTransport(uds=endpoint)
-            self._clients[endpoint] = httpx.AsyncClient(transport=transport, timeout=SCRAPE_SECONDS)
-        return self._clients[endpoint]
+        await self._workers.close()
 
 
 class ScrapedCounters:

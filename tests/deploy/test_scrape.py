@@ -145,7 +145,7 @@ def test_connections_to_workers_that_are_gone_are_given_up():
             await scrape.metrics("m-1-blue-0")
             fleet.here = (status(1, exporters[1]),)
             await scrape.metrics("m-1-blue-1")
-            assert list(scrape._clients) == [str(exporters[1].socket)]
+            assert list(scrape._workers._clients) == [str(exporters[1].socket)]
 
     asyncio.run(story())
 
