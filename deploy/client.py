@@ -242,8 +242,16 @@ class Client:
     def pause(self, model: str, *, reason: str | None = None) -> Status:
         return self._status(model, "pause", reason=reason)
 
-    def resume(self, model: str, *, reason: str | None = None, expected_revision: int | None = None) -> Status:
-        return self._status(model, "resume", reason=reason, expected_revision=expected_revision)
+    def resume(
+        self,
+        model: str,
+        *,
+        override: bool = False,
+        reason: str | None = None,
+        expected_revision: int | None = None,
+    ) -> Status:
+        facts = {"override": override or None, "reason": reason, "expected_revision": expected_revision}
+        return self._status(model, "resume", **facts)
 
     def drain(self, model: str, version: int | None = None) -> Status:
         return self._status(model, "drain", version=version)

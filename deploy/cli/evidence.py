@@ -22,7 +22,7 @@ WAYS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("promote it all the same", "promote {} --override"),
         ("give it up", "rollback {}"),
     ),
-    "hold": (("give it up", "rollback {}"),),
+    "hold": (("go on if that is meant", "resume {} --override"), ("give it up", "rollback {}")),
     "blind": (("give it up", "rollback {}"),),
 }
 """What an operator can do where a rollout does not go on by itself."""

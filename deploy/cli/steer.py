@@ -109,14 +109,19 @@ def pause(
 def resume(
     model: Model,
     *,
+    override: Override = False,
     reason: Reason = None,
     revision: Revision = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a paused rollout go on."""
-    _ask(home, server, as_json, lambda up: up.resume(model, reason=reason, expected_revision=revision))
+    """Let a paused rollout go on.
+
+    With --override also one that is held up because the versions answer differently, which may be meant."""
+    _ask(
+        home, server, as_json, lambda up: up.resume(model, override=override, reason=reason, expected_revision=revision)
+    )
 
 
 def abort(

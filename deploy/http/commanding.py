@@ -137,9 +137,9 @@ _PLAIN = {
     Verb.ROLLBACK: "Abort while there is a candidate, otherwise undo the last promotion.",
     Verb.UNDO: "Go back to the version that was live before the last promotion.",
     Verb.PAUSE: "Freeze a rollout by evidence; a rollback for harm stays armed.",
-    Verb.RESUME: "Continue a paused rollout.",
+    Verb.RESUME: "Continue a paused rollout; with override also from what merely differs.",
 }
-_OVERRIDABLE = (Verb.PROMOTE, Verb.SKIP)
+_OVERRIDABLE = (Verb.PROMOTE, Verb.SKIP, Verb.RESUME)
 
 
 def _plain(parts: Parts, verb: Verb) -> Any:

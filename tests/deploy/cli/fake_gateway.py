@@ -290,9 +290,9 @@ def manifest() -> dict[str, Any]:
 
 
 @contextmanager
-def running_on(home: Path) -> Iterator[FakeGateway]:
+def running_on(home: Path, kind: type[FakeGateway] = FakeGateway) -> Iterator[FakeGateway]:
     """The fake, found through `home` as the real one is: ports in gateway.json and the lock held."""
-    gateway = FakeGateway()
+    gateway = kind()
     place = Home(home)
     with _serving(_operating(gateway)) as admin, _serving(_predicting(gateway)) as data, place.gateway_lock():
         gateway.admin_port, gateway.port = admin, data
