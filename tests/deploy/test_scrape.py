@@ -133,7 +133,7 @@ def test_who_cannot_be_scraped_is_named_with_the_reason():
             with pytest.raises(Unavailable, match="m-1-blue-1 is starting: it starts"):
                 await scrape.metrics("m-1-blue-1")
             exporter.status = 503
-            with pytest.raises(Unavailable, match="answered its metrics with 503"):
+            with pytest.raises(Unavailable, match="answered /metrics with 503"):
                 await scrape.metrics("m-1-blue-0")
 
     asyncio.run(story())
