@@ -71,6 +71,7 @@ class Evidence(TypedDict):
     deadline: float
     unseen: float
     eta: float | None
+    twice: float | None
     guardrails: list[GuardrailEvidence]
 
 

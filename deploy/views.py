@@ -132,6 +132,7 @@ def _evidence_view(evidence: Shown | None) -> answers.Evidence | None:
         "deadline": evidence.deadline,
         "unseen": evidence.unseen,
         "eta": None if evidence.eta is None else ever(evidence.eta),
+        "twice": None if evidence.twice is None else ever(evidence.twice),
         "guardrails": [_guardrail_view(guardrail) for guardrail in evidence.guardrails],
     }
 

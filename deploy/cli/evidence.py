@@ -65,8 +65,9 @@ def _where(seen: Evidence) -> str:
 
 def _when(seen: Evidence) -> str:
     unknown = "; how long it takes is not known yet" if seen["eta"] is None else ""
+    found = "" if seen["twice"] is None else f"; one that fails twice as often is found in about {said(seen['twice'])}"
     stale = f"; newest evidence {said(seen['unseen'])} old" if seen["unseen"] >= _FRESH else ""
-    return f"begun {said(seen['age'])} ago, an operator decides after {said(seen['deadline'])}{unknown}{stale}"
+    return f"begun {said(seen['age'])} ago, an operator decides after {said(seen['deadline'])}{unknown}{found}{stale}"
 
 
 def _harm(g: GuardrailEvidence) -> Text:

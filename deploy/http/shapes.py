@@ -176,6 +176,7 @@ class Evidence(BaseModel):
     deadline: float
     unseen: float = Field(description="Seconds since the newest evidence.")
     eta: float | None = Field(description="Seconds to promotion of a candidate that is no worse; null: not known.")
+    twice: float | None = Field(description="Seconds until one that fails twice as often would be found; null: never.")
     guardrails: list[GuardrailEvidence]
 
 

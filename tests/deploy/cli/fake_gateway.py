@@ -235,6 +235,7 @@ def trial(state: str = "canary", **facts: Any) -> dict[str, Any]:
         "deadline": 7200.0,
         "unseen": 2.0,
         "eta": 520.0,
+        "twice": 190.0,
         "guardrails": [errors, {**errors, "watched": "batches", "safe": None, "required": False, "risk": None}],
     }
     reason = "version 2: at 10 % for 81 of 120 s"

@@ -70,6 +70,7 @@ def test_a_mistake_in_a_plan_is_told_with_its_line_before_anything_is_asked(
         (["weight", "digits", "20", "--override"], "weight", {"percent": 20.0, "override": True}),
         (["pause", "digits"], "pause", {}),
         (["resume", "digits", "--revision", "0"], "resume", {"expected_revision": 0}),
+        (["resume", "digits", "--override"], "resume", {"override": True}),
     ],
 )
 def test_commands_on_the_way_say_what_was_typed(
@@ -135,6 +136,7 @@ def test_status_shows_the_way_the_evidence_beside_its_thresholds_and_the_time_to
     assert "step 3 of 5 at 10 %: 81 s of 2 min; decided in about 8.7 min if it is no worse" in out
     errors = next(line for line in out.splitlines() if line.startswith("  errors "))
     assert errors.split() == ["errors", "0.4", "of", "200", "13", "of", "20", "0.9", "(0.4", "to", "2.1)"]
+    assert "one that fails twice as often is found in about 3.2 min" in out
     assert "errors: 2 of 1204 against 20 of 10800" in out
 
 
@@ -145,7 +147,7 @@ def test_status_shows_the_way_the_evidence_beside_its_thresholds_and_the_time_to
 def test_a_rollout_that_stands_still_is_shown_with_what_can_be_done(
     teal: Teal, under_way: FakeGateway, state: str, command: str
 ) -> None:
-    under_way.trial = trial(state, eta=None, unseen=75.0)
+    under_way.trial = trial(state, eta=None, twice=None, unseen=75.0)
     out = teal("status", "digits").out
     assert command in out
     assert "how long it takes is not known yet; newest evidence 75 s old" in out
