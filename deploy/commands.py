@@ -153,6 +153,7 @@ class Commands:
     async def _acknowledged(self, model: str, meant: Meaning, operator: Operator) -> Deployment:
         decision = await self._record(model, meant, operator)
         after = await self._reconciler.applied(model, decision.deployment.revision, self._ack_seconds)
+        _check_kept(decision, after)
         return after if operator.said is None or decision.action is not None else decision.deployment
 
     async def _record(self, model: str, meant: Meaning, operator: Operator) -> Decision:
@@ -198,6 +199,16 @@ def _known(deployment: Deployment, versions: tuple[Version, ...], version: int |
     if version is not None and all(v.version != version for v in versions):
         raise unknown_version(deployment.model, version, versions)
     return version
+
+
+def _check_kept(decision: Decision, after: Deployment) -> None:
+    """Who promotes and is overruled before it is in force must hear of it: somebody else's abort always wins."""
+    live = None if after.live is None else after.live.version
+    if decision.action == Verb.PROMOTE and live != decision.version:
+        raise Conflict(
+            f"model {after.model}: version {decision.version} was promoted, which somebody overruled before it was in "
+            f"force; it is at revision {after.revision} now: {after.reason}"
+        )
 
 
 class _Counted:
