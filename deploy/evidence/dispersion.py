@@ -25,9 +25,17 @@ class Clumping:
 
     @property
     def factor(self) -> float:
-        """1 for independent units."""
-        spread = self.spread - _DOUBT * math.sqrt(2 * self.freedom) + _BELIEF * _BELIEVED
-        return max(1.0, spread / (self.freedom + _BELIEF))
+        """1 for independent units; with what is believed before anything is known, for those who must not be wrong."""
+        return self._factor(_BELIEF)
+
+    @property
+    def measured(self) -> float:
+        """1 for independent units, and as long as nothing is known."""
+        return self._factor(0.0)
+
+    def _factor(self, belief: float) -> float:
+        certain = self.spread - _DOUBT * math.sqrt(2 * self.freedom)
+        return max(1.0, (certain + belief * _BELIEVED) / max(1.0, self.freedom + belief))
 
     def update(self, counts: Sequence[int]) -> "Clumping":
         """Take in one block: how many units fell into each kind, the same kinds every time."""

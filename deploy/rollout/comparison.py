@@ -45,16 +45,17 @@ class Comparison:
         return max(self.relative.log_safe, self.objective.log_safe)
 
     def update(self, block: Block, clump: float = 1.0) -> "Comparison":
-        """Take in one block, of whose units so many share one fate at least."""
+        """Take in one block, of whose units so many share one fate at least. Bad units are not taken for independent
+        before they are known to be; where there are none, there is no clumping to be afraid of."""
         *before, last = self.strata
-        clumping = self.clumping
+        clumping, compared, alone = self.clumping, clump, clump
         if clumping is not None:
-            clump = max(clump, clumping.factor)
+            compared, alone = max(clump, clumping.factor), max(clump, clumping.measured)
             clumping = clumping.update((block.live.bad, block.live.units - block.live.bad))
         return replace(
             self,
-            relative=relative.update(self.relative, block, clump),
-            objective=None if self.objective is None else absolute.update(self.objective, block.candidate, clump),
+            relative=relative.update(self.relative, block, compared),
+            objective=None if self.objective is None else absolute.update(self.objective, block.candidate, alone),
             clumping=clumping,
             strata=(*before, last + block),
         )

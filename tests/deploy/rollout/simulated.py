@@ -1,14 +1,16 @@
 """Whole rollouts in simulated time: the real steering, fed with traffic that depends on the weights it sets itself."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from contracts.metrics import LATENCY_SECONDS, PREDICTION_BIN_COUNT
 from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.evidence.blocks import NOTHING, Arm, Block
-from deploy.evidence.counted import Counted
+from deploy.evidence.counted import NO_BINS, Bins, Counted
 from deploy.rollout.deployment import Deployment, Place, State
 from deploy.rollout.events import Health, Observation
 from deploy.rollout.plan import DEFAULT_STEPS, Guardrail, Plan, Strategy, Watched
@@ -69,3 +71,38 @@ def traffic(rng: np.random.Generator, rps: float, share: float, live: float, can
     units = (int(rng.poisson(rps * TICK * (1 - share))), int(rng.poisson(rps * TICK * share)))
     arms = (Arm(n, int(rng.binomial(n, rate))) for n, rate in zip(units, (live, candidate), strict=True))
     return Counted(Block(*arms), NOTHING)
+
+
+Durations = Callable[[np.random.Generator, int], np.ndarray]
+"""Seconds that so many requests take."""
+
+
+def lognormal(median: float = 0.020, sigma: float = 0.6, *, rarely: float = 0.0) -> Durations:
+    """A share `rarely` of the requests takes ten times as long."""
+
+    def durations(rng: np.random.Generator, requests: int) -> np.ndarray:
+        seconds = median * np.exp(sigma * rng.standard_normal(requests))
+        return np.where(rng.random(requests) < rarely, 10 * seconds, seconds) if rarely else seconds
+
+    return durations
+
+
+@dataclass(frozen=True)
+class Version:
+    """How one version behaves: failures and failing engine runs as shares, durations, and shares of predictions."""
+
+    failing: float = 0.0
+    durations: Durations = field(default_factory=lognormal)
+    answers: tuple[float, ...] = (0.1,) * 10
+
+
+def served(rng: np.random.Generator, rps: float, share: float, live: Version, candidate: Version) -> Counted:
+    """Five seconds of requests with everything that is counted of them, one row and one engine run each."""
+    units = (int(rng.poisson(rps * TICK * (1 - share))), int(rng.poisson(rps * TICK * share)))
+    both = tuple(zip(units, (live, candidate), strict=True))
+    errors = Block(*(Arm(n, int(rng.binomial(n, v.failing))) for n, v in both))
+    slower = [(n, (v.durations(rng, n)[:, None] > LATENCY_SECONDS).sum(axis=0)) for n, v in both]
+    blocks = tuple(Block(*(Arm(n, int(over[i])) for n, over in slower)) for i in range(len(LATENCY_SECONDS)))
+    unused = (0,) * (PREDICTION_BIN_COUNT - len(live.answers))
+    bins = Bins(*((*map(int, rng.multinomial(n, v.answers)), *unused) for n, v in both)) if live.answers else NO_BINS
+    return Counted(errors, Block(*(Arm(n, 0) for n in units)), blocks, bins)
