@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -17,19 +18,23 @@ from deploy.cli.main import app
 from deploy.cli.reference import PAGES
 from deploy.http.app import application
 from deploy.http.facts import Parts
+from deploy.rollout.deployment import ON_TRIAL, State
+from deploy.rollout.plan import Guardrail, Plan, Step, Strategy, Watched
+from deploy.rollout.plan_file import parse_plan
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROLLOUTS = (ROOT / "docs" / "rollouts.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:teal|make) [^`]+)`")
 
 
-def shown(program: str) -> Iterator[list[str]]:
-    """The words of every line of the README that runs `program`, in code blocks and in running text."""
-    lines = [line for block in BLOCK.findall(README) for line in block.replace("\\\n", " ").splitlines()]
-    for text in [*lines, *INLINE.findall(README)]:
-        words = shlex.split(text, comments=True)
+def shown(program: str, page: str = README) -> Iterator[list[str]]:
+    """The words of every line of a page that runs `program`, in code blocks and in running text."""
+    lines = [line for block in BLOCK.findall(page) for line in block.replace("\\\n", " ").splitlines()]
+    for text in [*lines, *INLINE.findall(page)]:
+        words = shlex.split(text.partition(" > ")[0], comments=True)
         if words and words[0] == program:
             yield [word for word in words[1:] if word != "&"]
 
@@ -52,17 +57,29 @@ def test_every_metric_stands_in_its_page() -> None:
         assert f"`{metric.name}`" in page
 
 
-@pytest.mark.parametrize("words", list(shown("teal")), ids=" ".join)
-def test_every_command_of_the_readme_parses(words: list[str]) -> None:
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
-    name, *rest = words
-    assert name in group.commands, f"the README shows teal {name}, which does not exist"
-    with group.make_context("teal", [], resilient_parsing=True) as context:
-        # Parses names, flags and values as the shell would hand them over, and runs nothing. `teal pause` alone is
-        # a mention, not a line to type.
-        if rest:
-            group.commands[name].make_context(name, list(rest), parent=context)
+@pytest.mark.parametrize("words", [*shown("teal"), *shown("teal", ROLLOUTS)], ids=" ".join)
+def test_every_command_of_the_readme_and_of_rollouts_parses(words: list[str]) -> None:
+    command, rest = get_command(app), words
+    while isinstance(command, TyperGroup) and rest:
+        name, *rest = rest
+        assert name in command.commands, f"a page shows teal {name}, which does not exist"
+        command = command.commands[name]
+    # Parses names, flags and values as the shell would hand them over, and runs nothing. `teal pause` alone is a
+    # mention, not a line to type.
+    if rest:
+        command.make_context(words[0], list(rest))
+
+
+def test_every_field_of_a_plan_and_every_state_of_a_rollout_stands_in_its_page() -> None:
+    named = {f.name for kind in (Plan, Step, Guardrail) for f in fields(kind)}
+    under_way = ON_TRIAL | {State.WARMING, State.PROMOTED, State.ROLLED_BACK}
+    for word in [*named, *Watched, *Strategy, *under_way]:
+        assert f"`{word}`" in ROLLOUTS, f"docs/rollouts.md does not explain {word}"
+
+
+def test_the_plan_that_the_rollouts_page_shows_is_one() -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", ROLLOUTS, re.MULTILINE | re.DOTALL)
+    assert parse_plan(example).deadline == 3600.0
 
 
 def test_the_readme_shows_what_a_newcomer_types() -> None:
