@@ -189,6 +189,8 @@ class Event(TypedDict):
     reason: str
     before: Any
     after: Any
+    previous_hash: str
+    hash: str
 
 
 class History(TypedDict):

@@ -76,6 +76,8 @@ def event_view(event: Event) -> answers.Event:
         "reason": event.reason,
         "before": None if event.before is None else dict(event.before),
         "after": None if event.after is None else dict(event.after),
+        "previous_hash": event.previous_hash,
+        "hash": event.hash,
     }
 
 

@@ -287,6 +287,8 @@ class Event(BaseModel):
     reason: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+    previous_hash: str
+    hash: str
 
 
 class History(BaseModel):
