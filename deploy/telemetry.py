@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from contracts import metrics
 from contracts.metrics import Metric
+from deploy.monitoring.exposition import text
 from deploy.monitoring.readings import Observed
 from deploy.monitoring.telemetry import RolloutTelemetry
 from deploy.ports import WorkerStatus
@@ -81,7 +82,7 @@ class Telemetry:
 
     def exposition(self) -> bytes:
         """Prometheus text."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + text(self.rollouts.readings()).encode()
 
     def _begin_with_zero(self) -> None:
         """A series that appears with its first refusal has no rate over it."""

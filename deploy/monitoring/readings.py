@@ -19,11 +19,13 @@ from deploy.rollout.shown import ShownGuardrail, shown
 
 
 class Reading(NamedTuple):
-    """One sample; `labels` are the values of `metric.labels`, in their order."""
+    """One sample; `labels` are the values of `metric.labels`, in their order. `part` is what a histogram's series has
+    behind its name: _bucket, with the upper bound as one more label, _sum or _count."""
 
     metric: Metric
     labels: tuple[str, ...]
     value: float
+    part: str = ""
 
 
 class Controller(NamedTuple):
@@ -54,31 +56,6 @@ class Observed(NamedTuple):
     applied: Callable[[str], AppliedModel | None]
     controller: Controller = Controller()
     observed_share: Callable[[str], float | None] = lambda _model: None
-
-
-READ = (
-    metrics.SLOT_INFO,
-    metrics.WEIGHT_RATIO,
-    metrics.REVISION,
-    metrics.WORKERS,
-    metrics.ROLLOUT_STATE,
-    metrics.ROLLOUT_STATE_ENTERED,
-    metrics.ROLLOUT_STATE_DEADLINE,
-    metrics.ROLLOUT_STEP,
-    metrics.ROLLOUT_STEPS,
-    metrics.EVIDENCE,
-    metrics.EVIDENCE_THRESHOLD,
-    metrics.RELATIVE_RISK,
-    metrics.ROLLOUT_UNITS,
-    metrics.ROLLOUT_BAD_UNITS,
-    metrics.ETA,
-    metrics.CONTROLLER_LEADER,
-    metrics.CONTROLLER_EPOCH,
-    metrics.FENCED_WRITES,
-    metrics.AUDIT_RECORDS,
-    metrics.AUDIT_CHAIN_OK,
-)
-"""Every metric that `readings` may give."""
 
 
 def served(deployments: Collection[Deployment]) -> list[Deployment]:

@@ -4,31 +4,26 @@ What the readings are is readings.py. Series of a model begin at 0 when it is fi
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
 
 from contracts import metrics
 from contracts.metrics import Metric
 from deploy.evidence.counters import GapKind
-from deploy.feedback import Judgement, Result
+from deploy.feedback import Judgement
 from deploy.monitoring.labels import Labels
 from deploy.monitoring.observed_split import ObservedSplit
-from deploy.monitoring.readings import READ, Observed, Reading, readings, served
+from deploy.monitoring.readings import Observed, Reading, readings, served
 from deploy.rollout.deployment import Deployment, State
 from deploy.rollout.moves import Decision
 from deploy.witness import Testimony
-
-_Family = GaugeMetricFamily | CounterMetricFamily
 
 _ENDS = {State.PROMOTED: "promoted", State.ROLLED_BACK: "rolled_back"}
 _GONE_BACK = frozenset({State.ROLLED_BACK, State.UNDONE})
 
 
-class RolloutTelemetry(Collector):
+class RolloutTelemetry:
     """An Onlooker that counts. It is told things in the event loop and asked from a thread that scrapes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -42,7 +37,6 @@ class RolloutTelemetry(Collector):
         self._back = _histogram(metrics.ROLLBACK_APPLY_SECONDS, registry)
         for status in metrics.ROLLOUT_ENDS:
             self._durations.labels(status)
-        registry.register(self)
 
     def watch(self, observed: Callable[[], Observed]) -> None:
         """Read gauges from `observed` at every scrape."""
@@ -84,63 +78,29 @@ class RolloutTelemetry(Collector):
         """A label came."""
         self._labels.came(judgement)
 
-    def describe(self) -> Iterable[Family]:
-        told = (metrics.ROLLOUT_DECISIONS, metrics.EVIDENCE_GAPS, metrics.LAST_EVIDENCE, metrics.FEEDBACK)
-        return [*(_family(metric) for metric in (*READ, *told)), _lags(self._labels, ())]
-
-    def collect(self) -> Iterable[Family]:
+    def readings(self) -> Iterator[Reading]:
+        """Everything there is to say of models now. Reads the database: call it in a thread."""
         if self._observed is None:
             return
         now = self._observed()._replace(observed_share=self.share_of)
         models = [d.model for d in served(now.deployments)]
-        yield from _families(readings(now))
-        yield _told(metrics.ROLLOUT_DECISIONS, models, metrics.DECISIONS, self._decisions)
-        yield _told(metrics.EVIDENCE_GAPS, models, [(kind.value,) for kind in GapKind], self._gaps)
-        newest = _family(metrics.LAST_EVIDENCE)
+        yield from readings(now)
+        yield from _told(metrics.ROLLOUT_DECISIONS, models, metrics.DECISIONS, self._decisions)
+        yield from _told(metrics.EVIDENCE_GAPS, models, [(kind.value,) for kind in GapKind], self._gaps)
         for model in models:
             if (at := self._newest.get(model)) is not None:
-                newest.add_metric([model], at)
-        yield newest
-        feedback = _family(metrics.FEEDBACK)
-        for result in Result:
-            feedback.add_metric([result.value], self._labels.results[result])
-        yield feedback
-        yield _lags(self._labels, served(now.deployments))
-
-
-def _families(found: Iterable[Reading]) -> Iterator[Family]:
-    """Readings by metric, as Prometheus wants them."""
-    families: dict[str, _Family] = {}
-    for metric, labels, value in found:
-        family = families.setdefault(metric.name, _family(metric))
-        family.add_metric(list(labels), value)
-    yield from families.values()
-
-
-def _lags(labels: Labels, deployments: Iterable[Deployment]) -> HistogramMetricFamily:
-    metric = metrics.FEEDBACK_LAG
-    family = HistogramMetricFamily(metric.name, metric.help, labels=list(metric.labels))
-    for d in deployments:
-        for _, place in d.places():
-            lags = labels.lags_of(d.model, place.version)
-            family.add_metric([d.model, str(place.version), place.color.value], lags.cumulative(), lags.total)
-    return family
+                yield Reading(metrics.LAST_EVIDENCE, (model,), at)
+        yield from self._labels.readings(served(now.deployments))
 
 
 def _told(
-    metric: Metric, models: Iterable[str], kinds: Iterable[tuple[str, ...]], tally: Tally[tuple[str, ...]]
-) -> _Family:
+    metric: Metric, models: Iterable[str], kinds: Sequence[tuple[str, ...]], tally: Tally[tuple[str, ...]]
+) -> Iterator[Reading]:
     """Every kind of every model, also what never happened: a series that appears with its first event has no rate."""
-    family = _family(metric)
     for model in models:
         for kind in kinds:
-            family.add_metric([model, *kind], tally[model, *kind])
-    return family
-
-
-def _family(metric: Metric) -> _Family:
-    made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    return made(metric.name, metric.help, labels=list(metric.labels))
+            labels = (model, *kind)
+            yield Reading(metric, labels, tally[labels])
 
 
 def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:

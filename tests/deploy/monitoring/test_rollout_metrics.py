@@ -33,7 +33,7 @@ async def page(p: Plane) -> Page:
     found: Page = {}
     for line in (await p.http.get("/metrics")).text.splitlines():
         if (match := _LINE.fullmatch(line)) is not None:
-            labels = tuple(value for name, value in _LABEL.findall(match[2] or "") if name != "model")
+            labels = tuple(value for name, value in sorted(_LABEL.findall(match[2] or "")) if name != "model")
             found.setdefault(match[1], {})[labels] = float(match[3])
     return found
 
