@@ -1,7 +1,8 @@
-"""`teal demo`: from nothing to two versions of a digit classifier, live traffic moved between them, and back.
+"""`teal demo`: from nothing to live traffic on a digit classifier, moved by hand, then by evidence: a good version is
+promoted and a badly exported one rolled back.
 
-`tour` is the table of contents; every chapter is a function below it, and none believes what it can check: at the end
-not one image may have gone unanswered.
+`tour` is the table of contents; every chapter is a function below it, and none believes what it can check: no image may
+go unanswered but those that the bad version failed on.
 """
 
 import json
@@ -17,9 +18,10 @@ from contracts.errors import Conflict, Internal
 from deploy.cli import failures, render, words
 from deploy.cli.options import DEFAULT_HOME
 from deploy.client import Client
-from deploy.demo import models
+from deploy.demo import models, rollouts
 from deploy.demo.gateway import GatewayProcess, check_port_free
 from deploy.demo.models import MODEL, Digits, Version
+from deploy.demo.rollouts import Ended
 from deploy.demo.story import Story
 from deploy.demo.tally import Tally, is_plausible, versions
 from deploy.demo.traffic import Traffic
@@ -27,10 +29,11 @@ from deploy.home import Home
 from deploy.predictions import Predictions
 from deploy.settings import from_environment
 
-STEPS = (1.0, 10.0, 25.0, 50.0)  # percent
-IMAGES_AT_FIRST = 600
-IMAGES_PER_STEP = 900  # at the demo's rate three seconds: enough to see 1 % without waiting for it
+STEPS = (10.0, 50.0)  # percent
+IMAGES_AT_FIRST = 450
+IMAGES_PER_STEP = 600  # at the demo's rate two seconds
 IMAGES_AFTER_MOVE = 300
+MOST_FAILED = 100  # images that the bad version may fail on before it is found out; a handful is usual
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,12 @@ def _run(place: Place, leave: bool) -> int:
         story.say(f"predictions on {gateway.url}, operating on {gateway.admin_url}")
         try:
             with Client(gateway.admin_url, actor="teal demo") as operator:
-                taken_over = tour(story, operator, gateway.url, digits)
+                taken_over = tour(story, operator, gateway.url, digits, rollouts.put_plan(place.home))
         except KeyboardInterrupt:
             story.say("interrupted: draining and stopping the gateway")
             raise
         try:
+            _how_it_stands(story, gateway.admin_url)
             line = _line_to_paste(story, gateway.url, digits)
             if leave:
                 return _finish(story, gateway)
@@ -84,21 +88,31 @@ def _run(place: Place, leave: bool) -> int:
     raise DemoFailed(f"the gateway ended by itself with code {code}; its log is {log}")
 
 
-def tour(story: Story, operator: Client, url: str, digits: Digits) -> int | None:
-    """Deploy, move, promote, roll back, with images flowing all the while. Returns the version that was live before
-    the demo came, if there was one. Raises DemoFailed when a promise breaks."""
-    dense, conv = digits.dense, digits.conv
+def tour(story: Story, operator: Client, url: str, digits: Digits, plan_file: Path) -> int | None:
+    """Deploy, move by hand, and let evidence decide twice, with images flowing all the while. Returns the version that
+    was live before the demo came, if there was one. Raises DemoFailed when a promise breaks."""
+    dense, conv, careless = digits.dense, digits.conv, digits.careless
+    plan = rollouts.read_plan(plan_file)
     taken_over = _take_over(story, operator)
     _deploy_first(story, operator, dense)
     with Traffic(url, MODEL, digits.images) as traffic:
         _watch_first(story, traffic, dense)
         _deploy_candidate(story, operator, conv)
         _move_by_hand(story, operator, traffic, dense, conv)
-        _promote(story, operator, traffic, conv)
         _roll_back(story, operator, traffic, dense)
+        by_plan = f"teal deploy {MODEL} {{}} --plan {plan_file}"
+        story.chapter(f"Let evidence move it: {by_plan.format(conv.number)}")
+        rollouts.explain(story, plan, conv, dense)
+        _promoted(story, traffic, rollouts.roll_out(story, operator, traffic, plan, candidate=conv, live=dense), conv)
+        story.chapter(f"And a bad one, in the same way: {by_plan.format(careless.number)}")
+        story.say("the same network, exported once more by somebody in a hurry, with other preprocessing:")
+        story.say("one image in twelve makes it fail. Nobody has noticed yet")
+        ended = rollouts.roll_out(story, operator, traffic, plan, candidate=careless, live=conv)
+        failed = _rolled_back(story, traffic, ended, careless, conv)
     everything = Tally(traffic.answers())
-    _must(not everything.failures, f"{len(everything.failures)} images were not answered: {everything.failures[:1]}")
-    story.say(f"{len(everything):,} images asked, {len(everything):,} answered, 0 failed")
+    others = len(everything.failures) - failed
+    _must(others == 0, f"{others} images were not answered while no bad version was tried: {everything.failures[:1]}")
+    story.say(f"{len(everything):,} images asked in all; 0 failed but those {failed}")
     return taken_over
 
 
@@ -173,13 +187,6 @@ def _move_by_hand(story: Story, operator: Client, traffic: Traffic, dense: Versi
         )
 
 
-def _promote(story: Story, operator: Client, traffic: Traffic, conv: Version) -> None:
-    story.chapter(f"Promote version {conv.number}: teal promote {MODEL}")
-    status = operator.promote(MODEL, reason="demo: it did well on half of the traffic")
-    story.say(words.reason(status))
-    _only(story, traffic, conv, "the promotion")
-
-
 def _roll_back(story: Story, operator: Client, traffic: Traffic, dense: Version) -> None:
     story.chapter(f"And back, because going back must be instant: teal rollback {MODEL}")
     started = time.perf_counter()
@@ -190,6 +197,28 @@ def _roll_back(story: Story, operator: Client, traffic: Traffic, dense: Version)
     _only(story, traffic, dense, "the rollback")
 
 
+def _promoted(story: Story, traffic: Traffic, ended: Ended, conv: Version) -> None:
+    _must(ended.state == "promoted", f"version {conv.number} is good and was not promoted: {ended.reason}")
+    story.say(f"version {conv.number} is live: {ended.reason}")
+    _must(not ended.seen.failures, f"{len(ended.seen.failures)} images failed meanwhile: {ended.seen.failures[:1]}")
+    story.say(f"decided after {ended.seconds:.0f} s; {len(ended.seen):,} images meanwhile, 0 failed")
+    _only(story, traffic, conv, "the promotion")
+
+
+def _rolled_back(story: Story, traffic: Traffic, ended: Ended, careless: Version, conv: Version) -> int:
+    """Returns how many images the bad version failed on."""
+    _must(ended.state == "rolled_back", f"version {careless.number} fails and was not rolled back: {ended.reason}")
+    story.say(f"version {conv.number} has all traffic again: {ended.reason}")
+    _only(story, traffic, conv, "the rollback")
+    failed = len(ended.seen.failures)
+    _must(failed <= MOST_FAILED, f"{failed} images failed before version {careless.number} was found out")
+    story.say(
+        f"found out after {ended.seconds:.0f} s: {failed} of {len(ended.seen):,} images saw an error; "
+        f"with all of the traffic it would have been about {len(ended.seen) // 12:,}"
+    )
+    return failed
+
+
 def _only(story: Story, traffic: Traffic, expected: Version, after: str) -> None:
     """Every image sent after an acknowledged move must be answered by the version it moved to."""
     with story.counting(f"after {after}", IMAGES_AFTER_MOVE) as progress:
@@ -198,6 +227,13 @@ def _only(story: Story, traffic: Traffic, expected: Version, after: str) -> None
     strangers = versions(seen.answers) - {expected.number}
     _must(not strangers, f"after {after} version {sorted(strangers)} still answered")
     story.say(f"{len(seen)} images sent after it: all answered by version {expected.number}, 0 failed")
+
+
+def _how_it_stands(story: Story, admin_url: str) -> None:
+    story.chapter(f"How it stands: teal status {MODEL}")
+    with Client(admin_url) as gateway:
+        for row in words.model_status(gateway.status(MODEL)):
+            render.show(row)
 
 
 def _line_to_paste(story: Story, url: str, digits: Digits) -> str:
@@ -215,7 +251,7 @@ def _line_to_paste(story: Story, url: str, digits: Digits) -> str:
 
 def _invite(story: Story, place: Place, line: str, digits: Digits, taken_over: int | None) -> None:
     """The gateway stays up: what to do with it."""
-    dense, conv = digits.dense, digits.conv
+    dense, conv, careless = digits.dense, digits.conv, digits.careless
     story.say("ask it yourself:")
     render.line()
     render.line(line)
@@ -223,12 +259,12 @@ def _invite(story: Story, place: Place, line: str, digits: Digits, taken_over: i
     teal = _command()
     rows = [
         (f"{teal} status --watch{place.options()}", "live, candidate, weights, and why"),
-        (f"{teal} promote {MODEL}{place.options()}", f"version {conv.number} again: it is still warm"),
-        (f"{teal} rollback {MODEL}{place.options()}", f"and back to version {dense.number}"),
+        (f"{teal} deploy {MODEL} {dense.number} --strategy manual{place.options()}", "a candidate, moved by hand"),
         (f"{teal} history {MODEL}{place.options()}", "who did what, when and why"),
-        (f"{teal} models {MODEL}{place.options()}", "both versions, how they were made and measured"),
+        (f"{teal} audit verify{place.options()}", "replay what evidence decided"),
+        (f"{teal} models {MODEL}{place.options()}", "the versions, how they were made and measured"),
     ]
-    if taken_over is not None and taken_over not in (dense.number, conv.number):
+    if taken_over is not None and taken_over not in (dense.number, conv.number, careless.number):
         command = f"{teal} deploy {MODEL} {taken_over} --strategy direct{place.options()}"
         rows.append((command, "what was live before the demo"))
     width = max(len(command) for command, _ in rows)

@@ -1,11 +1,12 @@
-"""`python -m deploy.demo.train --output DIR`: trains two real digit classifiers, as a user's own script would.
+"""`python -m deploy.demo.train --output DIR`: trains two real digit classifiers, as a user's own script would, and
+exports the better one a second time with two mistakes in it, as happens to users as well.
 
 It stands on the user's side of Teal: nothing imports it, the demo starts it as a process, and only here does a file of
 `deploy` import TensorFlow. Data: scikit-learn's bundled handwritten digits, 1,797 images of 8 x 8 pixels.
 
-Writes `dense/` and `conv/` (SavedModels), `dense.lineage.json`, `dense.samples.npz` and the same of conv, and
-`test.npz` with the images [rows, 64] float32 in 0…1 and labels [rows] int64 that training never saw. Standard output
-carries JSON lines only: {"stage", "detail", "epoch"?, "accuracy"?} and at the end
+Writes `dense/`, `conv/` and `careless/` (SavedModels), `dense.lineage.json`, `dense.samples.npz` and the same of the
+others, and `test.npz` with the images [rows, 64] float32 in 0…1 and labels [rows] int64 that training never saw.
+Standard output carries JSON lines only: {"stage", "detail", "epoch"?, "accuracy"?} and at the end
 {"result": {"versions": [{"name", "model", "lineage", "samples", "accuracy"}], "test": PATH}}.
 """
 
@@ -37,6 +38,7 @@ TEST_SHARE = 0.25
 SAMPLE_ROWS = 64
 SHIFTS = 5
 SIDE = 8  # pixels
+FAINT_SHARE = 1 / 12  # of the images have less ink than the careless export can divide by
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -119,7 +121,10 @@ def main() -> int:
     test = output / "test.npz"
     np.savez(test, images=digits.test_images, labels=digits.test_labels)
     versions = [train(recipe, digits, output, tell) for recipe in RECIPES]
-    tell({"result": {"versions": versions, "test": str(test)}})
+    _, network = versions[-1]
+    tell({"stage": "export", "detail": f"careless to {output / 'careless'}"})
+    made = [facts for facts, _ in versions] + [export_carelessly(network, digits, output)]
+    tell({"result": {"versions": made, "test": str(test)}})
     return 0
 
 
@@ -135,8 +140,10 @@ def load() -> Digits:
     return Digits(train_images, train_labels, test_images, test_labels, digest)
 
 
-def train(recipe: Recipe, digits: Digits, output: Path, tell: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    """Train, test and export one version; returns where everything is."""
+def train(
+    recipe: Recipe, digits: Digits, output: Path, tell: Callable[[Mapping[str, Any]], None]
+) -> tuple[dict[str, Any], Any]:
+    """Train, test and export one version; returns where everything is, and the network."""
     tf.keras.utils.set_random_seed(SEED)
     images, labels = digits.train_images, digits.train_labels
     if recipe.shifts:
@@ -159,20 +166,41 @@ def train(recipe: Recipe, digits: Digits, output: Path, tell: Callable[[Mapping[
         callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=told)],
     )
     loss, accuracy = (float(v) for v in model.evaluate(digits.test_images, digits.test_labels, verbose=0))
-    saved_model = output / recipe.name
-    tell({"stage": "export", "detail": f"{recipe.name} to {saved_model}", "accuracy": round(accuracy, 4)})
-    export(model, saved_model)
-    lineage = output / f"{recipe.name}.lineage.json"
     metrics = {"test_accuracy": round(accuracy, 4), "test_loss": round(loss, 4)}
-    lineage.write_text(json.dumps(lineage_of(recipe, digits, model, metrics), indent=1) + "\n")
-    samples = output / f"{recipe.name}.samples.npz"
-    np.savez(samples, image=digits.train_images[:SAMPLE_ROWS])
+    tell({"stage": "export", "detail": f"{recipe.name} to {output / recipe.name}", "accuracy": round(accuracy, 4)})
+    export(lambda image: model(image, training=False), model, output / recipe.name)
+    lineage = lineage_of(recipe, digits, model, metrics)
+    return written(output, recipe.name, lineage, digits.train_images[:SAMPLE_ROWS]), model
+
+
+def export_carelessly(network: Any, digits: Digits, output: Path) -> dict[str, Any]:
+    """The same network with other preprocessing: pixels are scaled that were scaled before, and how much ink an image
+    has is evened out by a division in whole numbers, which fails where there is hardly any. Whoever did this tried it
+    on clear images only."""
+    ink = digits.train_images.sum(axis=1)
+    faint = float(np.quantile(ink, FAINT_SHARE))
+
+    def serve(image: Any) -> Any:
+        strength = tf.cast(tf.reduce_sum(image, axis=1, keepdims=True) / faint, tf.int32)
+        evened = tf.cast(tf.math.floordiv(tf.constant(1000), strength), tf.float32) / 1000
+        return network(image / 16 * evened, training=False)
+
+    export(serve, network, output / "careless")
+    lineage = {"training_run": "nobody wrote it down", "dataset": "scikit-learn load_digits"}
+    return written(output, "careless", lineage, digits.train_images[ink > 1.05 * faint][:SAMPLE_ROWS])
+
+
+def written(output: Path, name: str, lineage: Mapping[str, Any], samples: Floats) -> dict[str, Any]:
+    """Put lineage and samples beside the SavedModel `name`; returns where everything is."""
+    files = {kind: output / f"{name}.{kind}" for kind in ("lineage.json", "samples.npz")}
+    files["lineage.json"].write_text(json.dumps(lineage, indent=1) + "\n")
+    np.savez(files["samples.npz"], image=samples)
     return {
-        "name": recipe.name,
-        "model": str(saved_model),
-        "lineage": str(lineage),
-        "samples": str(samples),
-        "accuracy": metrics["test_accuracy"],
+        "name": name,
+        "model": str(output / name),
+        "lineage": str(files["lineage.json"]),
+        "samples": str(files["samples.npz"]),
+        "accuracy": lineage.get("metrics", {}).get("test_accuracy"),
     }
 
 
@@ -184,14 +212,14 @@ def shifted(images: Floats) -> Floats:
     return np.concatenate(moved).reshape(-1, SIDE * SIDE)
 
 
-def export(model: Any, target: Path) -> None:
+def export(serve: Callable[[Any], Any], network: Any, target: Path) -> None:
     """One signature, `image` → `probabilities`. One output, so that TensorFlow Serving's short answers work."""
     shutil.rmtree(target, ignore_errors=True)
     archive = tf.keras.export.ExportArchive()
-    archive.track(model)
+    archive.track(network)
     archive.add_endpoint(
         name="serving_default",
-        fn=lambda image: {"probabilities": model(image, training=False)},
+        fn=lambda image: {"probabilities": serve(image)},
         input_signature=[tf.TensorSpec([None, 64], tf.float32, name="image")],
     )
     archive.write_out(str(target), verbose=False)

@@ -27,6 +27,9 @@ def test_the_demo_runs_twice_on_one_home_and_then_stays_up_until_it_is_told_to_s
     first = subprocess.run(command(home, "--exit"), capture_output=True, text=True, timeout=DEMO_SECONDS, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "0 failed" in first.stdout
+    assert "version 2 is live" in first.stdout
+    assert "errors of the candidate are worse" in first.stdout
+    assert "images saw an error" in first.stdout
     assert not Gateway(home).processes()
 
     with subprocess.Popen(command(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as second:
@@ -34,12 +37,12 @@ def test_the_demo_runs_twice_on_one_home_and_then_stays_up_until_it_is_told_to_s
             said = ""
             for line in second.stdout or ():
                 said += line
-                if "how they were made" in line:  # the last line of the invitation
+                if "how they were made and measured" in line:  # the last line of the invitation
                     break
             assert "are registered already" in said, said
             _paste(next(line for line in said.splitlines() if line.startswith("curl ")))
             live = Gateway(home).must("status", "digits")["live"]
-            assert (live["version"], live["weight"]) == (1, 100)
+            assert (live["version"], live["weight"]) == (2, 100)
             second.send_signal(signal.SIGINT)
             assert second.wait(120) == 0
         finally:
