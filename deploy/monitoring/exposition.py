@@ -1,6 +1,6 @@
 """Readings as Prometheus' text. Pure.
 
-Prometheus' own client would do, and did: of a thousand models in rollout, 120,000 lines, it made 1.3 s of work for every
+Prometheus' own client would do, and did: of a thousand models in rollout, 120,000 lines, it made 1.3 s of work for each
 scrape, beside the tick that decides about them. Written out it is 0.7 s, most of it the evidence itself.
 """
 

@@ -371,9 +371,9 @@ def test_metrics_tell_roles_weights_workers_and_commands(tmp_path: Path) -> None
         await p.must("m/weight", percent=25)
         await p.post("m/weight", percent=101)
         text = (await p.http.get("/metrics")).text
-        assert 'teal_rollout_weight_ratio{color="green",kind="applied",model="m",version="2"} 0.25' in text
-        assert 'teal_workers{color="blue",model="m",state="ready",version="1"} 1.0' in text
-        assert 'role="candidate",version="2"} 1.0' in text
+        assert 'teal_rollout_weight_ratio{model="m",version="2",color="green",kind="applied"} 0.25' in text
+        assert 'teal_workers{model="m",version="1",color="blue",state="ready"} 1.0' in text
+        assert 'teal_slot_info{model="m",version="2",color="green",role="candidate",' in text
         assert 'teal_operator_commands_total{command="weight",result="invalid_input"} 1.0' in text
         refused(await p.http.get("/metrics/envoy"), 503, "unavailable")
         targets = await p.get("/api/v1/targets")
