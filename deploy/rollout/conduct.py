@@ -78,19 +78,25 @@ def resume(d: Deployment, order: Order, now: float) -> Decision:
         trial, accepted = replace(trial, uneven=True), ", uneven traffic accepted"
     elif d.state is not State.PAUSED:
         raise Conflict(f"model {d.model}: candidate {version} is not paused: {d.reason}; abort ends its rollout")
-    if d.weight != trial.weight:
-        trial = trial.reweighed()
+    if trial.weight > d.weight:  # an operator had left the candidate less
+        _check_harmless(d, trial, order, "resume")
+        check_able(d, candidate_of(d), order.seen.candidate, order.seen.live, "resume")
     reason = f"version {version} goes on at {percent(trial.weight)}{accepted}"
-    return _at(d, trial, now, "resume", with_reason(reason, order))
+    following = trial if trial.weight == d.weight else trial.reweighed()
+    return _at(d, following, now, "resume", with_reason(reason, order))
 
 
 def extend(d: Deployment, order: Order, now: float) -> Decision:
     """More time. A rollout whose time was over goes on."""
     trial, more = trial_of(d), _seconds(order)
-    longer = replace(trial, plan=replace(trial.plan, deadline=max(trial.plan.deadline, trial.age) + more), unseen=0.0)
+    plan = replace(trial.plan, deadline=max(trial.plan.deadline, trial.age) + more)
+    longer = replace(trial, plan=plan, unseen=0.0, paused=0.0)
     reason = with_reason(f"version {candidate_of(d).version} has {more / 60:g} more minutes", order)
-    if d.state is State.INCONCLUSIVE:
+    if d.state is State.INCONCLUSIVE and trial.weight <= d.weight:
         return _at(d, longer, now, "extend", reason)
+    if d.state is State.INCONCLUSIVE:
+        reason += f"; it stays at {percent(d.weight)}, where an operator left it, until it is resumed"
+        return move(d, now, "extend", reason, candidate_of(d).version, state=State.PAUSED, trial=longer)
     return move(d, now, "extend", reason, candidate_of(d).version, since=d.since, trial=longer)
 
 
@@ -140,6 +146,11 @@ def weigh_by_hand(d: Deployment, order: Order, now: float) -> Decision:
         return stay(d, f"version {candidate_of(d).version} already takes {percent(units)}")
     if units > d.weight:
         check_revision(d, order)
+        if trial.stage is Stage.SHADOW:
+            version = candidate_of(d).version
+            raise Conflict(
+                f"model {d.model}: candidate {version} was only mirrored yet; skip to its first step, or promote it"
+            )
         _check_harmless(d, trial, order, "give it more traffic")
         check_able(d, candidate_of(d), order.seen.candidate, order.seen.live, "give it more traffic")
         most = TOTAL - trial.plan.holdback if trial.stage is Stage.BAKING else trial.plan.steps[-1].weight

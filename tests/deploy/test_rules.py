@@ -11,12 +11,12 @@ from contracts.errors import Conflict, Internal, InvalidInput
 from contracts.names import Color
 from contracts.traffic import TOTAL
 from deploy.evidence.blocks import Arm, Block
-from deploy.evidence.counted import Counted
+from deploy.evidence.counted import Compared, Counted
 from deploy.rollout.deployment import ON_TRIAL, SENTENCES, TRIED, Deployment, Place, State, from_text, to_text
 from deploy.rollout.events import Command, Deploy, Drain, Extend, Health, Observation, Order, Plain, Verb, Weight
 from deploy.rollout.moves import UNDO_SECONDS
-from deploy.rollout.plan import CANARY as CANARY_PLAN
 from deploy.rollout.plan import BLUEGREEN, Strategy
+from deploy.rollout.plan import CANARY as CANARY_PLAN
 from deploy.rollout.rules import TABLE, WARMING_SECONDS, decide
 from deploy.rollout.trial import Stage, Trial
 
@@ -267,6 +267,7 @@ def test_an_inconsistent_deployment_cannot_be_made() -> None:
 
 ARMS = st.integers(0, 400).flatmap(lambda n: st.builds(Arm, st.just(n), st.integers(0, n)))
 BLOCKS = st.builds(Block, ARMS, ARMS)
+MANY = st.integers(0, 200)
 READY = st.integers(0, 3).map(lambda n: Health(ready=n))
 SEEN = st.builds(
     Observation,
@@ -275,15 +276,17 @@ SEEN = st.builds(
     previous=READY,
     warming_seconds=st.floats(0, 1000),
     seconds=st.floats(0, 100),
-    counted=st.one_of(st.none(), st.builds(Counted, BLOCKS, BLOCKS)),
+    counted=st.one_of(st.none(), st.builds(Counted, BLOCKS, BLOCKS, compared=st.builds(Compared, MANY, MANY))),
     in_force=st.booleans(),
 )
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(
-        lambda v, s, r: Deploy(v, f"d{v}", s, r),
+        lambda v, s, r, again, instead: Deploy(v, f"d{v}", s, r, retry=again, supersede=instead),
         st.integers(1, 4),
         st.sampled_from([None, *Strategy]),
         st.one_of(st.none(), st.integers(1, 3)),
+        st.booleans(),
+        st.booleans(),
     ),
     st.builds(Weight, st.integers(0, TOTAL)),
     st.builds(Drain, st.one_of(st.none(), st.integers(1, 4))),

@@ -404,6 +404,28 @@ class TestFreeze:
         assert ticks(started(plan), 5, broken).state is State.ROLLED_BACK
 
 
+def test_going_on_after_an_operators_smaller_weight_is_giving_more() -> None:
+    d = ticks(started(QUICK), 1, lambda d: fair(d, (0.001, 0.02)))
+    small = give(d, Weight(100))
+    assert (small.state, small.weight) == (State.PAUSED, 100)
+    with pytest.raises(Conflict, match="look worse"):
+        give(small, by(Verb.RESUME))
+    with pytest.raises(Conflict, match="revision"):
+        give(small, by(Verb.RESUME, override=True), expected_revision=small.revision - 1)
+    assert give(small, by(Verb.RESUME, override=True)).weight == 1000
+    extended = give(replace(small, state=State.INCONCLUSIVE), Extend(600.0))
+    assert (extended.state, extended.weight) == (State.PAUSED, 100)
+    assert "until it is resumed" in extended.reason
+
+
+def test_a_mirror_that_is_paused_or_over_has_no_weight_by_hand_either() -> None:
+    for plan in (SHADOW, BLUEGREEN):
+        paused = give(started(plan), by(Verb.PAUSE))
+        for d in (paused, replace(paused, state=State.INCONCLUSIVE)):
+            with pytest.raises(Conflict, match="only mirrored yet"):
+                give(d, Weight(100))
+
+
 def test_what_a_rollout_gave_up_by_itself_is_tried_again_on_demand_only() -> None:
     d = until(started(QUICK), {State.ROLLED_BACK}, lambda d: fair(d, (0.0, 0.2)))
     assert d.rolled_back == ("two",)
