@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loadtests.report import RESULTS, goals_of
 
-ORDER = ("gateway", "mobilenet", "batcher", "peers", "swap", "overload", "controller")
+ORDER = ("gateway", "mobilenet", "batcher", "peers", "swap", "overload", "controller", "rollback")
 
 
 def run(name: str) -> str:

@@ -15,7 +15,7 @@ from contracts.limits import LIMITS, MIB, Limits
 from contracts.machine import cores
 from contracts.metrics import LATENCY_SECONDS
 from router.listener import inner_listeners, listener
-from router.naming import ANSWERS, BRIDGE, CONTROL_PLANE, REFLECTION, stats_tags
+from router.naming import ANSWERS, BRIDGE, CONTROL_PLANE, REFLECTION, stats_tags, uncounted
 
 NODE = "teal-envoy"
 DIGEST_KEY = "bootstrap"  # in the node's metadata, where Envoy's admin shows it
@@ -132,6 +132,7 @@ def _document(config: EnvoyConfig) -> dict[str, Any]:
         "stats_config": {
             "use_all_default_tags": False,
             "stats_tags": stats_tags(),
+            "stats_matcher": {"exclusion_list": {"patterns": uncounted()}},
             "histogram_bucket_settings": [
                 {"match": {"suffix": "rq_time"}, "buckets": [round(s * 1000, 3) for s in LATENCY_SECONDS]}
             ],

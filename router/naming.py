@@ -26,6 +26,33 @@ STATIC = frozenset({CONTROL_PLANE, REFLECTION, BRIDGE, ANSWERS})
 # What each part of a name looks like in a statistic's name, by the label it becomes.
 PARTS = {"kind": "[a-z]+", "package": "[^|]+", "model": "[^|]+", "version": r"\d+", "color": "[a-z]+"}
 LABELS = ("kind", "model", "version", "color")
+# What Envoy would count of a cluster and nobody here reads: features that are off, and what another number says, too.
+# More than half of all it counts; and to take labels out of a statistic's name is most of what a new cluster costs.
+UNCOUNTED = {
+    "": "bind_errors original_dst_host_invalid max_host_weight membership_degraded membership_excluded "
+    "default.total_match_count assignment_stale assignment_timeout_received assignment_use_cached "
+    "upstream_http3_broken",
+    "lb_": "healthy_panic local_cluster_not_ok recalculate_zone_structures subsets_active subsets_created "
+    "subsets_fallback subsets_fallback_panic subsets_removed subsets_selected zone_cluster_too_small "
+    "zone_no_capacity_left zone_routing_all_directly zone_routing_cross_zone zone_routing_sampled",
+    "circuit_breakers.": "default.cx_pool_open default.remaining_cx_pools high.cx_open high.cx_pool_open high.rq_open "
+    "high.rq_pending_open high.rq_retry_open",
+    "health_check.": "degraded passive_failure verify_cluster",
+    "http1.": "dropped_headers_with_underscores metadata_not_supported_error response_flood "
+    "requests_rejected_with_underscores_in_headers",
+    "outlier_detection.ejections_": "consecutive_5xx detected_consecutive_5xx detected_consecutive_gateway_failure "
+    "detected_degradation detected_failure_percentage detected_local_origin_failure_percentage "
+    "detected_local_origin_success_rate detected_success_rate enforced_consecutive_5xx "
+    "enforced_consecutive_gateway_failure enforced_failure_percentage enforced_local_origin_failure_percentage "
+    "enforced_local_origin_success_rate enforced_success_rate success_rate total",
+    "upstream_cx_": "close_notify connect_attempts_exceeded connect_with_0_rtt destroy_local destroy_remote "
+    "http1_total http2_total http3_total length_ms max_duration_reached max_requests pool_overflow preconnect_skipped "
+    "rx_bytes_buffered rx_bytes_total tx_bytes_buffered tx_bytes_total",
+    "upstream_flow_control_": "backed_up_total drained_total paused_reading_total resumed_reading_total",
+    "upstream_internal_redirect_": "failed_total succeeded_total",
+    "upstream_rq_": "0rtt maintenance_mode max_duration_reached pending_failure_eject per_cx per_try_idle_timeout "
+    "per_try_timeout retry_backoff_exponential retry_backoff_ratelimited rx_reset_no_error",
+}
 # With use_all_default_tags off, the wanted ones of Envoy's own tags are named.
 DEFAULT_TAGS = (
     "envoy.cluster_name",
@@ -79,3 +106,8 @@ def stats_tags() -> list[dict[str, str]]:
         tags.append({"tag_name": label, "regex": rf"^cluster\.({pattern}\.)"})
     tags += [{"tag_name": name} for name in DEFAULT_TAGS]
     return tags
+
+
+def uncounted() -> list[dict[str, str]]:
+    """Envoy's patterns for UNCOUNTED. By how a statistic's name ends: what a model is called stands before that."""
+    return [{"suffix": f".{group}{name}"} for group, names in UNCOUNTED.items() for name in names.split()]

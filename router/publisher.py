@@ -29,7 +29,8 @@ EMPTY: Mapping[str, Resource] = {}
 class Patience:
     """How long a publish waits for what, in seconds."""
 
-    ack: float = 10.0  # for Envoy to answer, or to connect at all
+    ack: float = 10.0  # for Envoy to answer, or to connect at all; and for each resource that is new to it:
+    ack_each: float = 0.01  # a cluster takes it a millisecond or two, the routes of a model half of one
     warm: float = 10.0  # for a worker of each version that is to take traffic to pass a health check
     settle: float = 5.0  # for Envoy's threads to take up acknowledged routes
     drain: float = LIMITS.request_seconds + 5.0  # for requests under way on a version that lost its traffic
@@ -112,8 +113,9 @@ class Publisher:
         fresh = wanted.clusters.keys() - self._ads.known(Kind.CLUSTERS).keys()
         # Offered together, because Envoy does not finish a cluster without its endpoints.
         self._ads.offer(Kind.ENDPOINTS, endpoints, prune=False)
-        await self._ads.send(Kind.CLUSTERS, clusters, prune=False, seconds=self._patience.ack)
-        await self._ads.send(Kind.ENDPOINTS, endpoints, prune=False, seconds=self._patience.ack)
+        seconds = self._patience.ack + self._patience.ack_each * len(fresh)
+        await self._ads.send(Kind.CLUSTERS, clusters, prune=False, seconds=seconds)
+        await self._ads.send(Kind.ENDPOINTS, endpoints, prune=False, seconds=seconds)
         return frozenset(fresh)
 
     async def _wait_until_warm(self, fresh: frozenset[str], former: Snapshot | None, wanted: Snapshot) -> None:
@@ -151,7 +153,8 @@ class Publisher:
         if self._ads.known(Kind.ROUTES) == {name: r.version for name, r in wanted.routes.items()}:
             self._ads.offer(Kind.ROUTES, wanted.routes, prune=True)
             return False
-        await self._ads.send(Kind.ROUTES, wanted.routes, prune=True, seconds=self._patience.ack)
+        seconds = self._patience.ack + self._patience.ack_each * len(wanted.fragments)
+        await self._ads.send(Kind.ROUTES, wanted.routes, prune=True, seconds=seconds)
         try:
             await self._barrier.passed(wanted.mark, self._patience.settle)
         except Unavailable as error:
@@ -189,8 +192,10 @@ class Publisher:
         The table is in force by now, so a failure here is none of the publish: what is left is removed as soon as
         Envoy answers again, since it stays offered."""
         try:
-            await self._ads.send(Kind.CLUSTERS, wanted.clusters, prune=True, seconds=self._patience.ack)
-            await self._ads.send(Kind.ENDPOINTS, wanted.endpoints, prune=True, seconds=self._patience.ack)
+            gone = self._ads.known(Kind.CLUSTERS).keys() - wanted.clusters.keys()
+            seconds = self._patience.ack + self._patience.ack_each * len(gone)
+            await self._ads.send(Kind.CLUSTERS, wanted.clusters, prune=True, seconds=seconds)
+            await self._ads.send(Kind.ENDPOINTS, wanted.endpoints, prune=True, seconds=seconds)
         except (PublishRefused, PublishTimedOut) as error:
             self._ads.offer(Kind.ENDPOINTS, wanted.endpoints, prune=True)
             log.warning("table %s is in force, what it replaced is not removed yet: %s", wanted.version, error)

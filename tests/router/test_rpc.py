@@ -42,6 +42,9 @@ def test_only_grpc_and_the_index_of_models_are_read_by_lua_and_each_within_its_l
     read = [route for route in routes(build(table(DIGITS))) if route.typed_per_filter_config]
     limits = {}
     for route in read:
+        if "/versions/0" in route.match.prefix:  # read for the sake of its path
+            assert set(route.typed_per_filter_config) == {READER}
+            continue
         only = set() if route.match.path == INDEX else {HTTP2}
         assert set(route.typed_per_filter_config) == {BUFFER, READER} | only
         config, size = FilterConfig(), BufferPerRoute()
