@@ -15,6 +15,7 @@ from deploy.home import Home
 from deploy.registry.registry import best_seconds_per_row
 from deploy.registry.staging import put_on_shelf, shelves_locked, staging
 from deploy.store.at_home import open_store
+from deploy.store.records import Version
 from loadtests import models
 from loadtests.command import say
 from tests.e2e.gateway import Gateway
@@ -54,16 +55,10 @@ def register_with_plan(home: Path, package: Path, plan: str, model: str) -> Path
             (stage.package / MANIFEST).write_text(json.dumps(manifest_to_json(manifest)))
             with shelves_locked(place):
                 kept = put_on_shelf(place, stage.package, digest)
-                store.add_version(
-                    model,
-                    digest=digest,
-                    plan=plan,
-                    source=str(package),
-                    lineage=lineage_to_json(manifest.lineage),
-                    seconds_per_row=best_seconds_per_row(manifest.plan_report(plan)),
-                    actor="benchmark",
-                    at=time.time(),
-                )
+                seconds = best_seconds_per_row(manifest.plan_report(plan))
+                lineage = lineage_to_json(manifest.lineage)
+                new = Version(model, 0, digest, plan, str(package), time.time(), seconds, lineage)
+                store.add_version(new, actor="benchmark")
     finally:
         store.close()
     return kept

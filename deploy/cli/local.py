@@ -15,6 +15,7 @@ from deploy.audit.verify import verify
 from deploy.cli.failures import RegistrationRefused
 from deploy.client import operator
 from deploy.home import Home
+from deploy.registry.asked import Asked
 from deploy.registry.registry import Registry
 from deploy.settings import from_environment
 from deploy.store.at_home import open_store
@@ -73,32 +74,11 @@ class LocalHome:
         self._registry.delete(model, version, actor=operator())
         return {"model": model, "version": version, "deleted": True}
 
-    def register(
-        self,
-        model: str,
-        source: str,
-        *,
-        samples: Path | None,
-        lineage: Path | None,
-        preprocessing: Path | None = None,
-        reduced_precision: bool = False,
-        mlflow_uri: str | None = None,
-        progress: Progress,
-    ) -> tuple[Version, Manifest]:
+    def register(self, model: str, asked: Asked, *, progress: Progress) -> tuple[Version, Manifest]:
         """Prepare and register. Raises RegistrationRefused when the model itself is the trouble."""
         check_model_name(model)
         try:
-            made = self._registry.register(
-                model,
-                source,
-                samples=samples,
-                lineage=lineage,
-                preprocessing=preprocessing,
-                reduced_precision=reduced_precision,
-                mlflow_uri=mlflow_uri,
-                actor=operator(),
-                progress=progress,
-            )
+            made = self._registry.register(model, asked, actor=operator(), progress=progress)
         except InvalidInput as error:
             raise RegistrationRefused(error.message) from error
         manifest = self._registry.manifest(model, made.version)

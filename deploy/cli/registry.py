@@ -13,6 +13,7 @@ from contracts.package import Manifest, manifest_from_json
 from deploy.answers import Versions
 from deploy.cli import connect, render, reports
 from deploy.cli.options import DEFAULT_HOME, AsJson, Home, Model, OptionalModel, Server
+from deploy.registry.asked import Asked
 
 
 def register(
@@ -54,17 +55,9 @@ def register(
     """Fetch, check, convert and time a model; keep it as a version.
 
     Needs no gateway. The next number of NAME is given once everything is verified and safely on the disk."""
+    asked = Asked(source, samples, lineage, preprocessing, reduced_precision, mlflow_uri)
     with connect.home(connect.Target(home)) as local, _progress(quiet=as_json) as tell:
-        made, manifest = local.register(
-            model,
-            source,
-            samples=samples,
-            lineage=lineage,
-            preprocessing=preprocessing,
-            reduced_precision=reduced_precision,
-            mlflow_uri=mlflow_uri,
-            progress=tell,
-        )
+        made, manifest = local.register(model, asked, progress=tell)
     render.answer(made, as_json, lambda version: reports.registered(version, manifest))
 
 

@@ -18,6 +18,7 @@ from deploy.cli import render
 from deploy.cli.local import LocalHome
 from deploy.demo.story import Story
 from deploy.home import write_atomically
+from deploy.registry.asked import Asked
 
 MODEL = "digits"
 TRAINING = "training.json"  # what training reported at its end
@@ -135,9 +136,8 @@ def _listen(process: "subprocess.Popen[bytes]", tell: Callable[[str, str], None]
 
 def _register(registry: LocalHome, facts: dict[str, Any], story: Story) -> Version:
     with story.stages(f"registering {facts['name']}") as tell:
-        made, manifest = registry.register(
-            MODEL, facts["model"], samples=Path(facts["samples"]), lineage=Path(facts["lineage"]), progress=tell
-        )
+        asked = Asked(facts["model"], Path(facts["samples"]), Path(facts["lineage"]))
+        made, manifest = registry.register(MODEL, asked, progress=tell)
     story.say(_registered(facts["name"], made, manifest))
     return Version(made["version"], made["digest"])
 

@@ -19,6 +19,7 @@ from contracts.package import Manifest, PlanReport, lineage_to_json, read_manife
 from contracts.prepare import PrepareSpec
 from deploy.failpoints import reach
 from deploy.home import Home
+from deploy.registry.asked import Asked
 from deploy.registry.preparation import Fetched, Prepared, Steps
 from deploy.registry.sources import Sources, called_by_its_address
 from deploy.registry.staging import (
@@ -57,36 +58,25 @@ class Registry:
         self._clock = clock or SystemClock()
         self._steps = steps or Steps()
 
-    def register(
-        self,
-        name: str,
-        source: Path | str,
-        *,
-        samples: Path | None = None,
-        lineage: Path | None = None,
-        preprocessing: Path | None = None,
-        reduced_precision: bool = False,
-        mlflow_uri: str | None = None,
-        actor: str = "unknown",
-        progress: Progress = _silent,
-    ) -> Version:
-        """Fetch `source` if it is elsewhere, prepare it, keep the package, give it the next version number of `name`.
+    def register(self, name: str, asked: Asked, *, actor: str = "unknown", progress: Progress = _silent) -> Version:
+        """Fetch the source if it is elsewhere, prepare it, keep the package, give it the next version number of `name`.
 
         A kill at any moment leaves no version or a whole one. Raises InvalidInput for a bad name, lineage or model,
         NotFound for a source that is not there, Unavailable when the disk is full, the time is over, or the place of
         the source does not answer."""
         check_model_name(name)
-        asked = Sources(source, samples, lineage, preprocessing, reduced_precision=reduced_precision)
-        asked.check()
+        sources = Sources(asked)
+        sources.check()
         self.collect_garbage()  # what a killed registration left may fill the very disk this one needs
         with disk_full_is_said(self._home.packages), staging(self._home) as place:
             reach("register.staging_made")
-            fetched = self._fetch(FetchSpec(asked.source, str(place.fetched), mlflow_uri), place, name, progress)
+            remote = FetchSpec(sources.source, str(place.fetched), asked.mlflow_uri)
+            fetched = self._fetch(remote, place, name, progress)
             reach("register.fetched")
             with called_by_its_address(fetched, progress) as tell:
-                made = self._prepare(asked.spec(place, fetched), place, name, tell)
+                made = self._prepare(sources.spec(place, fetched), place, name, tell)
             manifest = self._seal(place, made, progress)
-            origin = fetched.source if fetched is not None else made.source or asked.source
+            origin = fetched.source if fetched is not None else made.source or sources.source
             return self._publish(place, made, manifest, name=name, source=origin, actor=actor)
 
     def delete(self, name: str, version: int, *, actor: str = "unknown") -> Version:
@@ -162,16 +152,10 @@ class Registry:
         its row is invisible and collected later."""
         with shelves_locked(self._home):
             put_on_shelf(self._home, place.package, made.digest)
-            version = self._store.add_version(
-                name,
-                digest=made.digest,
-                plan=manifest.plan,
-                source=source,
-                lineage=lineage_to_json(manifest.lineage),
-                seconds_per_row=best_seconds_per_row(manifest.plan_report(manifest.plan)),
-                actor=actor,
-                at=self._clock.wall(),
-            )
+            seconds = best_seconds_per_row(manifest.plan_report(manifest.plan))
+            lineage = lineage_to_json(manifest.lineage)
+            new = Version(name, 0, made.digest, manifest.plan, source, self._clock.wall(), seconds, lineage)
+            version = self._store.add_version(new, actor=actor)
         reach("register.committed")
         log.info("model %s: version %d registered, package %s", name, version.version, made.digest[:12])
         return version

@@ -11,6 +11,7 @@ from contracts.fetch import KINDS, is_elsewhere
 from contracts.package import Lineage, lineage_from_json, lineage_to_json
 from contracts.prepare import PrepareSpec
 from contracts.preprocessing import parse
+from deploy.registry.asked import Asked
 from deploy.registry.preparation import Fetched
 from deploy.registry.staging import Staging
 from deploy.registry.step import Progress
@@ -20,23 +21,15 @@ class Sources:
     """`source` is what is kept as the version's source: the address, or a path that is still right when it is read from
     another directory."""
 
-    def __init__(
-        self,
-        source: Path | str,
-        samples: Path | None,
-        lineage: Path | None,
-        preprocessing: Path | None = None,
-        *,
-        reduced_precision: bool = False,
-    ) -> None:
-        text = str(source)
+    def __init__(self, asked: Asked) -> None:
+        text = str(asked.source)
         if "://" in text and not text.startswith("file://") and not is_elsewhere(text):
             raise InvalidInput(f"source {text[:200]!r} is not supported: expected {KINDS}")
         self.source = text if is_elsewhere(text) else str(_absolute(Path(text.removeprefix("file://"))))
-        self._samples = None if samples is None else _absolute(samples)
-        self._lineage = None if lineage is None else _absolute(lineage)
-        self._preprocessing = None if preprocessing is None else _absolute(preprocessing)
-        self._reduced_precision = reduced_precision
+        self._samples, self._lineage, self._preprocessing = (
+            None if file is None else _absolute(file) for file in (asked.samples, asked.lineage, asked.preprocessing)
+        )
+        self._reduced_precision = asked.reduced_precision
         self._known = Lineage()
 
     def check(self) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version. `registered_at` is wall time in seconds; `lineage` is contracts.package.Lineage as JSON;
-    `seconds_per_row` is the best measured cost of a row with the chosen plan, None when nothing was timed."""
+    """One registered version, or with number 0 one that has none yet. `registered_at` is wall time in seconds;
+    `lineage` is contracts.package.Lineage as JSON; `seconds_per_row` is the best measured cost of a row with the chosen
+    plan, None when nothing was timed."""
 
     model: str
     version: int

@@ -8,6 +8,7 @@ commits in a thread, because a slow disk may take longer; reads it calls where i
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
@@ -56,36 +57,13 @@ class Store:
 
     # ---- versions
 
-    def add_version(
-        self,
-        model: str,
-        *,
-        digest: str,
-        plan: str,
-        source: str,
-        lineage: Mapping[str, Any],
-        seconds_per_row: float | None,
-        actor: str,
-        at: float,
-    ) -> Version:
-        """Give the package `digest` the next number of `model`."""
+    def add_version(self, new: Version, *, actor: str) -> Version:
+        """Give a package the next number of its model, in the place of the one that `new` has."""
         with translated(self._engine), self._engine.begin() as connection:
-            number = _next_version(connection, model)
-            version = Version(model, number, digest, plan, source, at, seconds_per_row, dict(lineage))
-            connection.execute(
-                insert(versions).values(
-                    model=model,
-                    version=number,
-                    digest=digest,
-                    plan=plan,
-                    source=source,
-                    registered_at=at,
-                    seconds_per_row=seconds_per_row,
-                    lineage=json.dumps(version.lineage),
-                )
-            )
-            reason = f"version {number} was registered from {source} with plan {plan}"
-            tell(connection, Event(0, at, actor, "register", model, number, reason))
+            version = replace(new, version=_next_version(connection, new.model))
+            connection.execute(insert(versions).values(asdict(version) | {"lineage": json.dumps(version.lineage)}))
+            reason = f"version {version.version} was registered from {version.source} with plan {version.plan}"
+            tell(connection, Event(0, version.registered_at, actor, "register", new.model, version.version, reason))
             reach("register.before_commit")
         return version
 
@@ -187,7 +165,7 @@ class Store:
     def _changing(self, connection: Connection, author: Author) -> Iterator[Changes]:
         """Changes that are written at the end of the block."""
         with appending(connection) as chain:
-            changes = Changes(connection, chain, author, kept_rollouts=self._kept_rollouts)
+            changes = Changes(connection, self._known, chain, author, kept_rollouts=self._kept_rollouts)
             yield changes
             changes.write()
 

@@ -23,6 +23,7 @@ from deploy.pace import Pacer
 from deploy.reconcile import Reconciler
 from deploy.registry.registry import Registry
 from deploy.store.database import sqlite_url
+from deploy.store.records import Version
 from deploy.store.store import Store
 from deploy.telemetry import Telemetry
 from tests.fakes.clock import HandClock
@@ -82,16 +83,8 @@ class FakeEnvoy:
 
 def add_versions(store: Store, model: str, count: int) -> None:
     for n in range(count):
-        store.add_version(
-            model,
-            digest=f"{n:064x}",
-            plan="litert",
-            source=f"/models/{n}",
-            lineage={},
-            seconds_per_row=0.001,
-            actor="test",
-            at=1.0,
-        )
+        new = Version(model, 0, f"{n:064x}", "litert", f"/models/{n}", 1.0, 0.001)
+        store.add_version(new, actor="test")
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from contracts.errors import TealError
 from contracts.prepare import PrepareSpec
 from deploy.home import Home
+from deploy.registry.asked import Asked
 from deploy.registry.preparation import Steps
 from deploy.registry.registry import Registry
 from deploy.registry.step import StepLimits
@@ -57,7 +58,7 @@ def child(home: Path, *words: str, failpoint: str = "") -> "subprocess.Popen[str
 def main(home: Path, what: str, *rest: str) -> None:
     reg, store, _ = registry(home)
     if what == "register":
-        print(reg.register("m", rest[0]).version, flush=True)
+        print(reg.register("m", Asked(rest[0])).version, flush=True)
     elif what == "delete":
         reg.delete("m", int(rest[0]))
     elif what == "weights":

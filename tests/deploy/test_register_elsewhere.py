@@ -13,6 +13,7 @@ import pytest
 
 from contracts.errors import InvalidInput, NotFound
 from contracts.package import Lineage
+from deploy.registry.asked import Asked
 from deploy.registry.sources import merged
 from tests.deploy.shelf import ROOT, child, registry, source
 from tests.fakes import bucket_server, s3
@@ -47,7 +48,7 @@ def test_a_model_in_a_bucket_becomes_a_version_and_its_address_is_remembered(buc
     bucket.put("digits/model.keras", b"ok weights")
     reg, _, _ = registry(tmp_path / "home")
     told: list[tuple[str, str]] = []
-    made = reg.register("m", "s3://models/digits/model.keras", progress=lambda *words: told.append(words))
+    made = reg.register("m", Asked("s3://models/digits/model.keras"), progress=lambda *words: told.append(words))
     assert made.source == "s3://models/digits/model.keras"
     assert [stage for stage, _ in told] == ["list", "fetch", "fetch", "load", "verify"]
     assert staged(tmp_path / "home") == []
@@ -57,7 +58,7 @@ def test_a_model_in_a_bucket_becomes_a_version_and_its_address_is_remembered(buc
 def test_the_process_that_loads_the_model_sees_no_credentials(bucket: S3, tmp_path: Path) -> None:
     bucket.put("digits/nosy.keras", b"env weights")
     reg, _, home = registry(tmp_path / "home")
-    made = reg.register("m", "s3://models/digits/nosy.keras")
+    made = reg.register("m", Asked("s3://models/digits/nosy.keras"))
     seen = json.loads((home.package(made.digest) / "plans/litert/model.tflite").read_text())
     assert "PATH" in seen
     assert not [name for name in seen if name.startswith("AWS_")]
@@ -66,14 +67,17 @@ def test_the_process_that_loads_the_model_sees_no_credentials(bucket: S3, tmp_pa
 def test_the_same_bytes_from_a_bucket_and_from_here_are_one_package(bucket: S3, tmp_path: Path) -> None:
     bucket.put("digits/same.keras", b"ok same")
     reg, _, _ = registry(tmp_path / "home")
-    first, second = reg.register("m", "s3://models/digits/same.keras"), reg.register("m", source(tmp_path, "ok same"))
+    first, second = (
+        reg.register("m", Asked("s3://models/digits/same.keras")),
+        reg.register("m", Asked(source(tmp_path, "ok same"))),
+    )
     assert first.digest == second.digest
 
 
 def test_an_address_where_nothing_is_leaves_no_version_and_nothing_staged(bucket: S3, tmp_path: Path) -> None:
     reg, store, _ = registry(tmp_path / "home")
     with pytest.raises(NotFound, match="no such object"):
-        reg.register("m", "s3://models/nothing")
+        reg.register("m", Asked("s3://models/nothing"))
     assert store.versions("m") == ()
     assert staged(tmp_path / "home") == []
 
@@ -82,7 +86,7 @@ def test_a_model_that_is_refused_is_named_by_its_address(bucket: S3, tmp_path: P
     bucket.put("digits/bad.keras", b"bad weights")
     reg, _, _ = registry(tmp_path / "home")
     with pytest.raises(InvalidInput, match=r"^s3://models/digits/bad\.keras: no signature"):
-        reg.register("m", "s3://models/digits/bad.keras")
+        reg.register("m", Asked("s3://models/digits/bad.keras"))
 
 
 def test_a_fetch_of_which_only_half_arrives_leaves_no_version(
@@ -93,7 +97,7 @@ def test_a_fetch_of_which_only_half_arrives_leaves_no_version(
         monkeypatch.setenv("AWS_ENDPOINT_URL", broken.endpoint)
         reg, store, _ = registry(tmp_path / "home")
         with pytest.raises(InvalidInput, match="changed while it was fetched"):
-            reg.register("m", "s3://models/digits")
+            reg.register("m", Asked("s3://models/digits"))
     assert store.versions("m") == ()
     assert staged(tmp_path / "home") == []
 
@@ -104,7 +108,7 @@ def test_what_a_killed_registration_left_is_gone_after_the_next(tmp_path: Path) 
     killed.communicate(timeout=60)
     assert len(staged(home)) == 1
     reg, _, _ = registry(home)
-    reg.register("m", model)
+    reg.register("m", Asked(model))
     assert staged(home) == []
 
 

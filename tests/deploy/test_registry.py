@@ -9,6 +9,7 @@ from contracts.errors import Conflict, Internal, InvalidInput, NotFound, TealErr
 from contracts.package import verify
 from deploy.failpoints import FAILPOINTS
 from deploy.home import Home
+from deploy.registry.asked import Asked
 from deploy.store.at_home import open_store
 from deploy.store.database import StateUnusable
 from tests.deploy.shelf import canary, child, registry, source
@@ -30,7 +31,7 @@ def test_a_registered_version_is_a_verified_package_with_a_number_and_a_story(tm
     lineage = tmp_path / "lineage.json"
     lineage.write_text(json.dumps({"git_commit": "abc", "team": "vision"}))
     made = reg.register(
-        "m", source(tmp_path), lineage=lineage, actor="ada", progress=lambda stage, _detail: said.append(stage)
+        "m", Asked(source(tmp_path), lineage=lineage), actor="ada", progress=lambda stage, _detail: said.append(stage)
     )
     assert (made.version, made.plan, made.seconds_per_row) == (1, "litert", 0.002)
     assert made.lineage["git_commit"] == "abc"
@@ -47,19 +48,19 @@ def test_a_source_named_from_here_is_remembered_from_anywhere(tmp_path: Path, mo
     reg, _, _ = registry(tmp_path / "home")
     model = source(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert reg.register("m", model.name).source == str(model)
+    assert reg.register("m", Asked(model.name)).source == str(model)
     assert str(model) in reg.history("m")[0].reason
 
 
 def test_the_same_bytes_again_are_a_new_version_of_one_shared_package(tmp_path: Path) -> None:
     reg, _, _ = registry(tmp_path / "home")
-    first, second = reg.register("m", source(tmp_path)), reg.register("m", source(tmp_path))
+    first, second = reg.register("m", Asked(source(tmp_path))), reg.register("m", Asked(source(tmp_path)))
     assert (first.version, second.version, first.digest) == (1, 2, second.digest)
     reg.delete("m", 1)
     assert shelf(tmp_path / "home") == {second.digest}
     reg.delete("m", 2)
     assert shelf(tmp_path / "home") == set()
-    assert reg.register("m", source(tmp_path)).version == 3, "numbers are never used twice"
+    assert reg.register("m", Asked(source(tmp_path))).version == 3, "numbers are never used twice"
 
 
 @pytest.mark.parametrize("failpoint", REGISTERING)
@@ -77,7 +78,7 @@ def test_a_kill_at_any_moment_leaves_no_version_or_a_whole_one(tmp_path: Path, f
     reg.collect_garbage()
     assert shelf(home) == {v.digest for v in versions}
     assert staged(home) == []
-    again = reg.register("m", model)
+    again = reg.register("m", Asked(model))
     verify(place.package(again.digest), again.digest)
     assert again.version == len(versions) + 1
 
@@ -89,7 +90,7 @@ def test_a_full_disk_at_any_moment_is_a_sentence_and_leaves_nothing(
     reg, store, _ = registry(tmp_path / "home")
     monkeypatch.setenv("TEAL_FAILPOINT", f"{failpoint}:full")
     with pytest.raises(Unavailable, match=r"no space left on the disk.*Free space"):
-        reg.register("m", source(tmp_path))
+        reg.register("m", Asked(source(tmp_path)))
     monkeypatch.delenv("TEAL_FAILPOINT")
     assert store.versions("m") == ()
     assert staged(tmp_path / "home") == []
@@ -112,7 +113,7 @@ def test_a_preparation_that_goes_wrong_is_told_and_leaves_nothing(
 ) -> None:
     reg, store, _ = registry(tmp_path / "home")
     with pytest.raises(kind, match=words):
-        reg.register("m", source(tmp_path, f"{mood} x"))
+        reg.register("m", Asked(source(tmp_path, f"{mood} x")))
     assert store.versions("m") == ()
     assert staged(tmp_path / "home") == []
     assert shelf(tmp_path / "home") == set()
@@ -121,7 +122,7 @@ def test_a_preparation_that_goes_wrong_is_told_and_leaves_nothing(
 def test_a_preparation_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     reg, _, _ = registry(tmp_path / "home", seconds=1.0)
     with pytest.raises(Unavailable, match="longer than 1 s"):
-        reg.register("m", source(tmp_path, "hangs x"))
+        reg.register("m", Asked(source(tmp_path, "hangs x")))
     assert staged(tmp_path / "home") == []
 
 
@@ -140,7 +141,7 @@ def test_a_name_or_source_that_cannot_be_is_refused_before_anything_starts(
     source(tmp_path)
     reg, _, _ = registry(tmp_path / "home")
     with pytest.raises(kind, match=words):
-        reg.register(name, given if "://" in given else tmp_path / given)
+        reg.register(name, Asked(given if "://" in given else tmp_path / given))
     assert list((tmp_path / "home/logs").iterdir()) == []
 
 
@@ -150,7 +151,7 @@ def test_lineage_that_is_not_json_is_refused_before_anything_starts(tmp_path: Pa
     for text, words in (("{", "not readable JSON"), ("[]", "JSON object"), ('{"git_commit": 7}', "git_commit")):
         lineage.write_text(text)
         with pytest.raises(InvalidInput, match=words):
-            reg.register("m", source(tmp_path), lineage=lineage)
+            reg.register("m", Asked(source(tmp_path), lineage=lineage))
 
 
 def test_processes_that_register_at_once_get_different_numbers(tmp_path: Path) -> None:
@@ -167,25 +168,25 @@ def test_a_collector_leaves_a_registration_that_is_still_running_alone(tmp_path:
     home = tmp_path / "home"
     reg, _, _ = registry(home)
     seen: list[tuple[str, ...]] = []
-    made = reg.register("m", source(tmp_path), progress=lambda _s, _d: seen.append(reg.collect_garbage()))
+    made = reg.register("m", Asked(source(tmp_path)), progress=lambda _s, _d: seen.append(reg.collect_garbage()))
     assert seen == [(), ()]
     assert shelf(home) == {made.digest}
 
 
 def test_a_damaged_package_is_replaced_when_the_same_bytes_are_registered_again(tmp_path: Path) -> None:
     reg, _, home = registry(tmp_path / "home")
-    first = reg.register("m", source(tmp_path))
+    first = reg.register("m", Asked(source(tmp_path)))
     model = home.package(first.digest) / "plans/litert/model.tflite"
     model.chmod(0o600)
     model.write_text("flipped")
-    second = reg.register("m", source(tmp_path))
+    second = reg.register("m", Asked(source(tmp_path)))
     verify(home.package(second.digest), second.digest)
 
 
 def test_a_deployed_version_cannot_be_deleted(tmp_path: Path) -> None:
     reg, store, home = registry(tmp_path / "home")
     for _ in range(3):
-        reg.register("m", source(tmp_path))
+        reg.register("m", Asked(source(tmp_path)))
     canary(store)
     for version, role in ((1, "live"), (2, "candidate")):
         with pytest.raises(Conflict, match=f"deployed as {role}"):
@@ -198,7 +199,7 @@ def test_a_deployed_version_cannot_be_deleted(tmp_path: Path) -> None:
 
 def test_a_kill_while_deleting_leaves_no_half_deleted_version(tmp_path: Path) -> None:
     reg, store, _ = registry(tmp_path / "home")
-    reg.register("m", source(tmp_path))
+    reg.register("m", Asked(source(tmp_path)))
     killed = child(tmp_path / "home", "delete", "1", failpoint="delete.committed:kill")
     killed.communicate(timeout=60)
     assert killed.returncode == -9
@@ -209,7 +210,7 @@ def test_a_kill_while_deleting_leaves_no_half_deleted_version(tmp_path: Path) ->
 
 def test_files_of_a_package_are_read_only(tmp_path: Path) -> None:
     reg, _, home = registry(tmp_path / "home")
-    made = reg.register("m", source(tmp_path))
+    made = reg.register("m", Asked(source(tmp_path)))
     files = [p for p in home.package(made.digest).rglob("*") if p.is_file()]
     assert {p.stat().st_mode & 0o777 for p in files} == {0o444}
 
@@ -219,7 +220,7 @@ def test_reading_names_what_is_there(tmp_path: Path) -> None:
     assert reg.models() == ()
     with pytest.raises(NotFound, match="nothing is registered yet"):
         reg.versions("m")
-    reg.register("m", source(tmp_path))
+    reg.register("m", Asked(source(tmp_path)))
     assert reg.models() == ("m",)
     with pytest.raises(NotFound, match="registered: m"):
         reg.history("other")
@@ -228,7 +229,7 @@ def test_reading_names_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", ["gone", "emptied"])
 def test_a_home_that_lost_its_state_is_refused_and_keeps_its_packages(tmp_path: Path, loss: str) -> None:
     reg, store, home = registry(tmp_path / "home")
-    made = reg.register("m", source(tmp_path))
+    made = reg.register("m", Asked(source(tmp_path)))
     store.close()
     home.state.unlink()
     if loss == "emptied":
@@ -241,7 +242,7 @@ def test_a_home_that_lost_its_state_is_refused_and_keeps_its_packages(tmp_path: 
 def test_a_home_that_knows_its_packages_or_has_none_opens(tmp_path: Path) -> None:
     open_store(Home(tmp_path / "home"), None).close()
     reg, store, home = registry(tmp_path / "home")
-    reg.register("m", source(tmp_path))
+    reg.register("m", Asked(source(tmp_path)))
     store.close()
     again = open_store(home, None)
     assert again.model_names() == ("m",)

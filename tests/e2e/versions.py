@@ -31,6 +31,7 @@ from contracts.signature import Signature, TensorSpec
 from deploy.home import Home
 from deploy.registry.staging import put_on_shelf, shelves_locked, staging
 from deploy.store.at_home import open_store
+from deploy.store.records import Version
 
 FEATURES, CLASSES = 8, 3
 POISON = 10.0  # in the first feature: the rows that `failing` versions fail on
@@ -69,16 +70,8 @@ def register(home: Path, files: Path, models: Mapping[str, Sequence[str]]) -> No
             for behaviour in behaviours:
                 if behaviour not in digests:
                     digests[behaviour] = _package(place, files / f"{behaviour}.tflite")
-                store.add_version(
-                    model,
-                    digest=digests[behaviour],
-                    plan="litert",
-                    source=behaviour,
-                    lineage={},
-                    seconds_per_row=None,
-                    actor="test",
-                    at=time.time(),
-                )
+                new = Version(model, 0, digests[behaviour], "litert", behaviour, time.time(), None)
+                store.add_version(new, actor="test")
     finally:
         store.close()
 

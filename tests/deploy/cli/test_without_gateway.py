@@ -10,6 +10,7 @@ from contracts.package import canonical_json, digest_of, manifest_from_json
 from deploy.cli.main import main
 from deploy.home import Home
 from deploy.store.database import sqlite_url
+from deploy.store.records import Version
 from deploy.store.store import Store
 from tests.deploy.cli.conftest import Teal
 from tests.deploy.cli.fake_gateway import manifest
@@ -27,8 +28,8 @@ def registered(home: Path) -> Path:
     package.mkdir()
     (package / "manifest.json").write_bytes(canonical_json(described))
     store = Store(sqlite_url(place.state))
-    facts = {"digest": digest, "plan": "litert", "source": "/models/digits", "seconds_per_row": 2.1e-06}
-    store.add_version("digits", **facts, lineage={"dataset": "handwritten digits"}, actor="ada", at=1.0)
+    lineage = {"dataset": "handwritten digits"}
+    store.add_version(Version("digits", 0, digest, "litert", "/models/digits", 1.0, 2.1e-06, lineage), actor="ada")
     store.close()
     return home
 
