@@ -142,6 +142,7 @@ XDS_NODES = Metric("teal_xds_connected_nodes", "gauge", "Envoys connected to thi
 OPERATOR_COMMANDS = Metric(
     "teal_operator_commands_total", "counter", "Commands of operators by result.", ("command", "result")
 )
+COMMAND_RESULTS = ("ok", "invalid_input", "not_found", "conflict", "stale", "unavailable", "internal")
 CONTROLLER_LEADER = Metric(
     "teal_controller_leader", "gauge", "1 when this control plane decides about rollouts, 0 when another one does.", ()
 )

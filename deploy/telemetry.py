@@ -90,7 +90,8 @@ class Telemetry:
             self._nacks.labels(kind.value)
             self._acks.labels(kind.value)
         for verb in Verb:
-            self._commands.labels(verb.value, "ok")
+            for result in metrics.COMMAND_RESULTS:
+                self._commands.labels(verb.value, result)
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self._registry)

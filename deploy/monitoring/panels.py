@@ -29,7 +29,7 @@ def time_series(
     """Lines over time; `defaults` are Grafana's own field settings, such as min and max."""
     custom: Json = {"lineWidth": 1, "fillOpacity": 60 if bars else 0, "showPoints": "never", "spanNulls": False}
     if bars:
-        custom |= {"drawStyle": "bars", "stacking": {"mode": "normal"}}
+        custom |= {"drawStyle": "bars", "stacking": {"mode": "normal", "group": "A"}}
     panel = _panel("timeseries", title, description, unit, queries, **defaults)
     panel["fieldConfig"]["defaults"]["custom"] = custom
     panel["options"] = {
