@@ -83,8 +83,11 @@ class Author:
 class Changes:
     """Changes of one transaction. `make` each, then `write` them all."""
 
-    def __init__(self, connection: Connection, chain: Chain, author: Author, *, kept_rollouts: int) -> None:
+    def __init__(
+        self, connection: Connection, known: Known, chain: Chain, author: Author, *, kept_rollouts: int
+    ) -> None:
         self._connection = connection
+        self._known = known
         self._chain = chain
         self._author = author
         self._kept_rollouts = kept_rollouts
@@ -111,6 +114,7 @@ class Changes:
             stretch = self._checked(stretch, after, text)
         row = {"of": after.model, "revision": after.revision, "body": text, "stretch": stretch.to_text()}
         (self._new if before.text is None else self._updated).append(row)
+        self._known.know(after.model, text, after)
 
     def write(self) -> None:
         """Raises Conflict when somebody else deployed one of these models for the first time meanwhile."""
