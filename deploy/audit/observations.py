@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class Stretch:
         return replace(self, observations=self.observations + 1, digest=digest, rules=rules_digest())
 
     def to_text(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(vars(self), separators=(",", ":"))
 
     @classmethod
     def from_text(cls, text: str | None) -> "Stretch":
