@@ -7,6 +7,7 @@ counts twice: where one takes over from the other, it begins later than the othe
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf, nextafter
 from typing import NamedTuple
 
 from deploy.evidence.counters import Gap, GapKind
@@ -28,13 +29,13 @@ class Line:
     """One source, from stretch to stretch. What it told of before `floor`, on its own clock, is no beginning."""
 
     begun: Anchor | None = None
-    floor: float = float("-inf")
+    floor: float = -inf
 
 
 def follow(line: Line, heard: Both | Gap) -> tuple[Line, Stretch | Gap]:
     """What is new, and where the next stretch begins."""
     if isinstance(heard, Gap):
-        return (line if heard.kind is GapKind.PENDING else replace(line, begun=None)), heard
+        return (line if heard.kind is GapKind.PENDING else _lost(line)), heard
     if line.begun is None:
         return _begin(line, heard)
     found = stretch(line.begun, heard)
@@ -43,7 +44,15 @@ def follow(line: Line, heard: Both | Gap) -> tuple[Line, Stretch | Gap]:
     if found.kind is GapKind.PENDING:
         return line, found
     begun = anchor(heard)
-    return replace(line, begun=None if isinstance(begun, Gap) else begun), found
+    return (_lost(line) if isinstance(begun, Gap) else replace(line, begun=begun)), found
+
+
+def _lost(line: Line) -> Line:
+    """To begin anew with something newer: what it goes back to would span the time in which it could not tell."""
+    if line.begun is None:
+        return line
+    newest = max(t.at for arm in line.begun.requests.arms for t in arm.values() if not isinstance(t, Gap))
+    return Line(floor=max(line.floor, nextafter(newest, inf)))
 
 
 def _begin(line: Line, heard: Both) -> tuple[Line, Gap]:
