@@ -70,5 +70,8 @@ def test_the_environment_is_read_once_and_nonsense_in_it_refused() -> None:
     assert (settings.host, settings.admin_hosts) == ("127.0.0.1", ("teal.example", "other"))
     assert settings.state_url == "postgresql://x/y"
     assert from_environment({"TEAL_HOST": ""}).host == "0.0.0.0"
+    assert from_environment({"TEAL_KEPT_ROLLOUTS": "3"}).kept_rollouts == 3
+    with pytest.raises(InvalidInput, match="TEAL_KEPT_ROLLOUTS: expected 1 to 1000, got '0'"):
+        from_environment({"TEAL_KEPT_ROLLOUTS": "0"})
     with pytest.raises(InvalidInput, match="TEAL_ADMIN_HOSTS"):
         from_environment({"TEAL_ADMIN_HOSTS": "*"})
