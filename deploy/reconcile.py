@@ -14,7 +14,7 @@ from typing import NamedTuple
 from contracts.clock import Clock
 from contracts.errors import TealError, Unavailable
 from contracts.traffic import TrafficSplit
-from deploy.audit.observations import Seen
+from deploy.audit.observations import Seen, rules_digest
 from deploy.failpoints import reach
 from deploy.lease import Lease
 from deploy.onlooker import NOBODY, Onlooker
@@ -81,6 +81,7 @@ class Reconciler:
         self._clock = clock
         self._onlooker = onlooker
         self._lease = Lease(store, clock, holder=store.owner)
+        rules_digest()  # of the rules that run here, before anybody installs another release in their place
         self._witness = Witness(counters, clock, prometheus, outcomes)
         self._waited: dict[str, float] = {}  # seconds of rollouts that no record holds yet
         self._witnessing = 0  # the epoch in which the witness began to look

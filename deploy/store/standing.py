@@ -55,6 +55,12 @@ class Known:
         self._by_model[model] = (text, deployment)
 
 
+def standing(connection: Connection, known: Known, model: str) -> Deployment:
+    """What is deployed of a model, for somebody who only looks."""
+    body = connection.execute(select(deployments.c.body).where(deployments.c.model == model)).scalar_one_or_none()
+    return Deployment(model) if body is None else known.read(model, body)
+
+
 def standings(connection: Connection, known: Known, models: Collection[str]) -> dict[str, Standing]:
     """The rows of these models, held by this transaction until its end."""
     query = select(deployments).where(deployments.c.model.in_(models)).with_for_update()

@@ -27,7 +27,7 @@ from deploy.store.once import Once, first_result, keep_result
 from deploy.store.reading import Reading
 from deploy.store.records import Event, Version
 from deploy.store.schema import labels, models, processes, versions
-from deploy.store.standing import Author, Changes, Known, every_deployment, standings
+from deploy.store.standing import Author, Changes, Known, every_deployment, standing, standings
 
 HISTORY_MAX = 1000  # events in one answer
 
@@ -112,7 +112,7 @@ class Store:
     def deployment(self, model: str) -> Deployment:
         """What is deployed of a model; one at revision 0 when it was never deployed."""
         with translated(self._engine), self._reading() as connection:
-            return standings(connection, self._known, [model])[model].deployment
+            return standing(connection, self._known, model)
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Every model that was ever deployed, by name."""
