@@ -11,6 +11,7 @@ from contracts.clock import Clock
 from contracts.errors import Conflict, TealError, Unavailable
 from contracts.traffic import parse_percent
 from deploy.foresight import Foresight
+from deploy.pace import Glance
 from deploy.ports import Fleet
 from deploy.reconcile import Reconciler
 from deploy.rollout.deployment import Deployment, State
@@ -28,6 +29,7 @@ ACK_SECONDS = 50.0
 WARM_SECONDS = WARMING_SECONDS + 30.0  # a deploy waits as long as warming may take
 
 Meaning = Callable[[Deployment, tuple[Version, ...]], Command]
+Fit = Callable[[str, str], tuple[str, ...]]  # of two versions, by their digests: the live one and the candidate
 Told = Callable[[Verb, str], None]  # verb and how it ended, for telemetry
 
 
@@ -82,10 +84,11 @@ class Commands:
         told: Told,
         ack_seconds: float = ACK_SECONDS,
         replicas_of: Callable[[Version], int] = lambda _version: 1,
-        problems: Callable[[str, str], tuple[str, ...]] = lambda _live, _candidate: (),
+        problems: Fit = lambda _live, _candidate: (),
+        renamed: Fit = lambda _live, _candidate: (),
     ) -> None:
         """`replicas_of` says how many workers the first version of a model gets when nobody says, `problems` how a
-        candidate's signature does not fit the live version's; both are given by their digests."""
+        candidate's signature does not fit the live version's, and `renamed` what only some callers would notice."""
         self._store = store
         self._fleet = fleet
         self._reconciler = reconciler
@@ -95,6 +98,7 @@ class Commands:
         self._ack_seconds = ack_seconds
         self._replicas_of = replicas_of
         self._problems = problems
+        self._renamed = renamed
 
     async def deploy(self, model: str, wanted: Wanted, operator: Operator) -> Deployed:
         """Returns once the version is warm and routed. A plan that its operator wrote is refused when it is known that
@@ -129,7 +133,15 @@ class Commands:
                 # It failed, or another operator decided otherwise while it was warming.
                 kind = Unavailable if after.state is State.FAILED else Conflict
                 raise kind(f"model {model}: {after.reason}")
-            return Deployed(after, await self._foresight.warning(after, glance))
+            return Deployed(after, await self._warning(after, glance))
+
+    async def _warning(self, after: Deployment, glance: Glance | None) -> str | None:
+        """What an operator should know of the candidate's way ahead."""
+        said = await self._foresight.warning(after, glance)
+        warnings = [] if said is None else [said]
+        if after.live is not None and after.candidate is not None:
+            warnings += await asyncio.to_thread(self._renamed, after.live.digest, after.candidate.digest)
+        return "; ".join(warnings) or None
 
     async def weight(self, model: str, percent: str | float, operator: Operator, *, override: bool) -> Deployment:
         """`percent` is the candidate's share, 0 to 100 in steps of 0.01."""

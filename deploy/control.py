@@ -220,6 +220,7 @@ class _Plane:
                 told=telemetry.commanded,
                 replicas_of=manifests.replicas_of,
                 problems=manifests.problems,
+                renamed=manifests.renamed,
             ),
             foresight=foresight,
             telemetry=telemetry,

@@ -38,6 +38,11 @@ class Manifests:
         here, there = self._read(live), self._read(candidate)
         return () if here is None or there is None else preflight.problems(_signatures(here), _signatures(there))
 
+    def renamed(self, live: str, candidate: str) -> tuple[str, ...]:
+        """What only those callers would notice who name an only input or output."""
+        here, there = self._read(live), self._read(candidate)
+        return () if here is None or there is None else preflight.renamed(_signatures(here), _signatures(there))
+
     def _read(self, digest: str) -> Manifest | None:
         try:
             return read_manifest(self._package_of(digest))

@@ -131,6 +131,7 @@ async def plane(
         told=telemetry.commanded,
         ack_seconds=ack_seconds,
         problems=Manifests(home.package).problems,
+        renamed=Manifests(home.package).renamed,
     )
     telemetry.watch(Gathering(store, fleet, reconciler))
     parts = Parts(

@@ -11,9 +11,9 @@ from deploy.store.records import Version
 from tests.deploy.plane import Plane, plane
 
 
-def package(root: Path, columns: int) -> None:
+def package(root: Path, columns: int, name: str = "x") -> None:
     """A package whose model takes rows of so many columns."""
-    takes = Signature("serving_default", (spec("x", columns),), (spec("y", 1),), batched=True)
+    takes = Signature("serving_default", (spec(name, columns),), (spec("y", 1),), batched=True)
     plan = PlanReport("litert", "chosen", "the fastest", None, None, None, None, {})
     made = Manifest("k", "0", "litert", (plan,), (takes,), (1,), None, (), Lineage(), "now", {})
     root.mkdir(parents=True)
@@ -45,9 +45,22 @@ def test_a_candidate_with_another_signature_is_refused_unless_its_callers_are_re
     asyncio.run(story())
 
 
+def test_a_candidate_whose_only_input_is_called_differently_starts_with_a_warning(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with plane(tmp_path) as p:
+            p.versions("m", 2)
+            package(p.home.package(f"{0:064x}"), 2)
+            package(p.home.package(f"{1:064x}"), 2, "input_layer_1")
+            await p.must("m/deploy", version=1)
+            deployed = await p.must("m/deploy", version=2, strategy="manual")
+            assert deployed["warning"].startswith("input 'x' is called 'input_layer_1' by it")
+
+    asyncio.run(story())
+
+
 def test_a_package_that_is_not_there_hinders_nobody(tmp_path: Path) -> None:
     there = Manifests(lambda digest: tmp_path / digest)
     package(tmp_path / "a", 2)
-    assert there.problems("a", "gone") == there.problems("gone", "a") == ()
+    assert there.problems("a", "gone") == there.problems("gone", "a") == there.renamed("gone", "a") == ()
     assert there.replicas_of(Version("m", 1, "gone", "litert", "/m", 0.0, None)) == 1
     assert there.replicas_of(Version("m", 1, "a", "litert", "/m", 0.0, None)) >= 1
