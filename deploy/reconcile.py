@@ -197,7 +197,8 @@ class Reconciler:
         try:
             leads = await self._lease.keep()
         except TealError as error:
-            log.warning("the lease could not be renewed: %s", error.message)
+            if error.message != self._problem:  # once, not every second
+                log.warning("the lease could not be renewed, so nothing is decided: %s", error.message)
             self._unrecorded = error.message
             return False
         if leads and self._witnessing != self._lease.epoch:
