@@ -6,6 +6,7 @@ How the database is opened is database.py's business.
 
 import os
 import uuid
+from contextlib import suppress
 
 from contracts.errors import Unavailable
 from deploy.home import Home
@@ -31,18 +32,18 @@ def open_store(home: Home, state_url: str | None, *, owner: str = "", kept_rollo
 
 
 def name_of(home: Home) -> str:
-    """What tells this home from others that share a database, wherever it is moved to. Made once."""
-    place = home.path / "identity"
+    """What tells this home from others that share a database, wherever it is moved to. Made once.
+
+    Raises Unavailable when the home cannot be written."""
+    place, made = home.path / "identity", home.run / f"identity-{uuid.uuid4().hex}"
     try:
         if not place.exists():
-            made = home.run / f"identity-{uuid.uuid4().hex}"
-            made.write_text(uuid.uuid4().hex)
             try:
-                os.link(made, place)  # of two that make one at once, one wins, and nobody reads half of it
-            except FileExistsError:
-                pass
+                made.write_text(uuid.uuid4().hex)
+                with suppress(FileExistsError):  # of two that make one at once, one wins, and nobody reads half of it
+                    os.link(made, place)
             finally:
-                made.unlink()
+                made.unlink(missing_ok=True)
         return place.read_text().strip()
     except OSError as error:
         raise Unavailable(f"cannot name the home {home.path}: {error.strerror}; choose another with --home") from error

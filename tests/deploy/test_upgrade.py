@@ -8,10 +8,12 @@ import pytest
 
 from deploy.audit.verify import verify
 from deploy.fleet.ledger import ProcessKind, ProcessRecord
+from deploy.home import Home
 from deploy.rollout.deployment import State
 from deploy.rollout.events import Order, Plain, Verb
 from deploy.rollout.rules import decide
 from deploy.store import database
+from deploy.store.at_home import name_of
 from deploy.store.database import StateUnusable, sqlite_url
 from deploy.store.store import Store
 from tests.deploy.shelf import WELL
@@ -130,6 +132,14 @@ def test_a_state_without_a_version_is_refused(old: Path) -> None:
     raw.close()
     with pytest.raises(StateUnusable):
         Store(sqlite_url(old))
+
+
+def test_a_home_keeps_its_name_and_no_two_have_the_same(tmp_path: Path) -> None:
+    homes = [Home(tmp_path / name) for name in ("a", "b")]
+    names = [name_of(home) for home in homes]
+    assert names == [name_of(home) for home in homes]
+    assert len(set(names)) == 2
+    assert [path.name for path in homes[0].run.iterdir()] == []
 
 
 def test_homes_that_share_a_database_do_not_see_each_others_processes(tmp_path: Path) -> None:
