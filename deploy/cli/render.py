@@ -100,12 +100,16 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Tabl
 
 
 class Fitting:
-    """The first of several forms that fits into the terminal as it is, the last one when none does."""
+    """The first of several forms that fits into the terminal as it is, the last one when none does. Without a terminal
+    the first: what is piped keeps its form, however long a line gets."""
 
     def __init__(self, *forms: RenderableType) -> None:
         self._forms = forms
 
     def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
+        if not screen.is_terminal:
+            yield self._forms[0]
+            return
         free = options.update(max_width=PLAIN_WIDTH)
         fits = (form for form in self._forms if screen.measure(form, options=free).maximum <= options.max_width)
         yield next(fits, self._forms[-1])

@@ -1,10 +1,11 @@
 """What is known about versions, in words: the list of a model, the whole report of one, the history. Pure."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from contracts.package import Manifest, PlanReport
@@ -177,10 +178,15 @@ def history(seen: History) -> Iterable[RenderableType]:
     if not seen["events"]:
         yield f"nothing has happened to {seen['model']} yet"
         return
-    yield render.table(
-        ["when", "who", "did", "version", "why"],
-        [[render.when(e["at"]), e["actor"], e["action"], _number(e["version"]), _reason(e)] for e in seen["events"]],
-    )
+    told = [[render.when(e["at"]), e["actor"], e["action"], _number(e["version"]), _reason(e)] for e in seen["events"]]
+    yield render.Fitting(render.table(["when", "who", "did", "version", "why"], told), Group(*map(_told_below, told)))
+
+
+def _told_below(event: Sequence[str]) -> RenderableType:
+    """One event where a line is too short for it: what happened, and why below that. A sentence of an automatic move
+    holds the counts it was made from, and nobody reads it in a column of ten characters."""
+    when, who, did, version, why = event
+    return Group(Text.assemble((when, "dim"), f"  {who}: {did}, version {version}"), Padding(why, (0, 0, 0, 2)))
 
 
 def _accuracy(plan: PlanReport) -> tuple[str, str, str]:

@@ -1,12 +1,13 @@
 """Rollouts by evidence from the command line: plans, the commands on the way, and what status makes of evidence."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from deploy.cli import words
+from deploy.cli import reports, words
 from deploy.cli.main import main
 from deploy.rollout.plan import BLUEGREEN, CANARY, SHADOW, Plan
 from deploy.rollout.plan_file import parse_plan, plan_to_json
@@ -153,14 +154,31 @@ def test_a_rollout_that_stands_still_is_shown_with_what_can_be_done(
     assert "how long it takes is not known yet; newest evidence 75 s old" in out
 
 
+def terminal(width: int, parts: Iterable[RenderableType]) -> str:
+    """What a terminal of this width shows, without colors."""
+    screen = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    with screen.capture() as written:
+        for part in parts:
+            screen.print(part)
+    return written.get()
+
+
+@pytest.mark.parametrize("width", [60, 300])
+def test_the_reason_of_an_automatic_move_is_never_squeezed_into_a_column(width: int) -> None:
+    why = "version 2: no harm at 10 % in 1204 requests; on to 25 %, which is the fourth of its five steps"
+    event = {"at": 1.0, "actor": "teal", "action": "advance", "version": 2, "reason": why}
+    told = terminal(width, reports.history({"model": "digits", "events": [event]})).splitlines()  # type: ignore[list-item]
+    if width == 300:
+        assert why in told[1]
+    else:
+        assert told[0].endswith("teal: advance, version 2")
+        assert " ".join(line.strip() for line in told[1:]) == why
+
+
 @pytest.mark.parametrize("width", [50, 64, 80, 120])
 def test_no_column_of_a_status_is_folded_however_narrow_the_terminal(gateway: FakeGateway, width: int) -> None:
     gateway.live, gateway.candidate, gateway.trial = 1, 2, trial()
-    screen = Console(width=width, file=io.StringIO())
-    with screen.capture() as written:
-        for part in words.model_status(gateway.status()):  # type: ignore[arg-type]
-            screen.print(part)
-    text = written.get()
+    text = terminal(width, words.model_status(gateway.status()))  # type: ignore[arg-type]
     for row in ("  live ", "  candidate ", "  errors ", "  batches "):
         (line,) = [line for line in text.splitlines() if line.startswith(row)]
         assert line.split()[1]
