@@ -26,6 +26,7 @@ from deploy.rollout.plan import DISAGREEMENT, Guardrail, Plan, Watched
 
 ENOUGH_FOR_QUANTILES = 200
 """Requests of the live version from which its quantiles are known well enough to compare with."""
+_FATES_IN_A_LOOK = 4.0  # independent failures that predictions without a number count as, at most
 _SLOWER = (0.5, 0.1, 0.01)  # share of the live version's requests beyond its median, 90th and 99th percentile
 
 
@@ -67,11 +68,13 @@ class Failures:
         return f"{block.candidate.bad} of {block.candidate.units}{what} against {block.live.bad} of {block.live.units}"
 
     def _clump(self, counted: Counted) -> float:
-        """Predictions are rows, and what makes one of a run no number makes many."""
+        """Predictions are rows, and what makes one row of a run no number makes many. Those of a single look may all be
+        one caller's, so they count as few: two looks at least are needed for harm."""
         if self.watched is not Watched.NONFINITE:
             return 1.0
         block, runs = self.block(counted), counted.batches.live.units + counted.batches.candidate.units
-        return (block.live.units + block.candidate.units) / runs if runs else 1.0
+        rows = (block.live.units + block.candidate.units) / runs if runs else 1.0
+        return max(rows, block.candidate.bad / _FATES_IN_A_LOOK)
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,12 @@ class TestPredictions:
         assert ticks(started(CANARY), 20, lambda d: fair(d, predictions=both)).state is State.CANARY
 
     def test_one_callers_rows_without_a_number_are_one_failure(self) -> None:
-        """A run of fifty rows of which none is a number says little about the version, fifty such runs say much."""
-        rows = Bins(bins(b0=0.45), (0,) * (PREDICTION_BIN_COUNT - 1) + (50,))
-        one = Counted(Block(Arm(9, 0), Arm(1, 0)), Block(Arm(9, 0), Arm(1, 0)), predictions=rows)
-        d = ticks(started(CANARY), 3, lambda d: fair(d, predictions=Bins(bins(**TEN), bins(**TEN))))
+        """A run of 128 rows of which none is a number says little about the version, some such runs say much."""
+        rows = Bins(bins(b0=0.9), (100,) + (0,) * (PREDICTION_BIN_COUNT - 2) + (128,))
+        one = Counted(Block(Arm(900, 0), Arm(100, 0)), Block(Arm(900, 0), Arm(100, 0)), predictions=rows)
+        d = ticks(started(replace(CANARY, steps=(Step(1000, 600.0),))), 3, fair)
         assert ticks(d, 1, one).state in (State.CANARY, State.HOLD)
-        assert ticks(d, 50, one).state is State.ROLLED_BACK
+        assert ticks(d, 4, one).state is State.ROLLED_BACK
 
 
 class TestLiveVersionSick:
