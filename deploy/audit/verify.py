@@ -182,6 +182,8 @@ class _Verifier:
             return
         now, _ = replay(start.after or "", bodies, decided=False)
         self._same(exact(standing.body), now, "its deployment today: ")
+        if json.loads(now)["revision"] != standing.revision:
+            raise Differs(f"its deployment today is at revision {json.loads(now)['revision']}, not {standing.revision}")
         self.report.observations += len(bodies)
 
     def _forgotten(self) -> None:

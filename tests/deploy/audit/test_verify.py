@@ -162,6 +162,7 @@ def test_a_chain_made_anew_is_told_by_a_hash_that_was_noted(home: Path) -> None:
         ),
         ("deployments", "body", "'{}'", "no deployment"),
         ("deployments", "stretch", """replace(stretch, '"observations":', '"observations":1')""", "observations led"),
+        ("deployments", "revision", "revision + 1", "is at revision"),
         ("deployments", "model", "'somebody'", "its deployment is gone"),
         ("chain", "seq", "seq + 1", "the history ends with event"),
     ],
