@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loadtests.report import RESULTS, goals_of
 
-ORDER = ("gateway", "mobilenet", "batcher", "peers", "swap", "overload", "controller", "rollback")
+ORDER = ("gateway", "mobilenet", "batcher", "peers", "swap", "overload", "controller", "rollback", "routing")
 
 
 def run(name: str) -> str:

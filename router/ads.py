@@ -36,6 +36,7 @@ class Kind(StrEnum):
     CLUSTERS = "clusters"
     ENDPOINTS = "endpoints"
     ROUTES = "routes"
+    WEIGHTS = "weights"
 
     @property
     def type_url(self) -> str:
@@ -46,6 +47,7 @@ _TYPE_URLS = {
     Kind.CLUSTERS: "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     Kind.ENDPOINTS: "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
     Kind.ROUTES: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+    Kind.WEIGHTS: "type.googleapis.com/envoy.service.runtime.v3.Runtime",
 }
 _KINDS = {url: kind for kind, url in _TYPE_URLS.items()}
 
@@ -197,7 +199,8 @@ class Conversation:
         """The responses due now.
 
         Even a stream that has missed several publishes makes before it breaks: routes wait until clusters and
-        endpoints are settled, and nothing is removed before the routes are.
+        endpoints are settled, weights until the routes are that they belong to, and nothing is removed before the
+        routes are settled. An Envoy that has no weights waits for them before it asks for anything else.
         """
         for kind in Kind:
             offer, subscription = offers.get(kind), self.subscriptions.get(kind)
@@ -206,6 +209,8 @@ class Conversation:
             if kind is Kind.ROUTES and not (
                 self._settled(Kind.CLUSTERS, offers) and self._settled(Kind.ENDPOINTS, offers)
             ):
+                continue
+            if kind is Kind.WEIGHTS and subscription.acked and not self._settled(Kind.ROUTES, offers):
                 continue
             adds = subscription.missing(offer)
             removals = subscription.surplus(offer) if self._settled(Kind.ROUTES, offers) else []

@@ -18,6 +18,7 @@ from router.listener import inner_listeners, listener
 from router.naming import ANSWERS, BRIDGE, CONTROL_PLANE, REFLECTION, stats_tags, uncounted
 
 NODE = "teal-envoy"
+WEIGHTS = "weights"  # the layer of runtime in which weights change (router/snapshot.py)
 DIGEST_KEY = "bootstrap"  # in the node's metadata, where Envoy's admin shows it
 REFLECTIONS = 8  # at once: a tool for people, on the socket that Envoy's configuration comes through
 TRACKED = 18  # power of two: a stream that holds less is never reset for its size; the largest class begins at 2^25
@@ -126,7 +127,16 @@ def _document(config: EnvoyConfig) -> dict[str, Any]:
         # Envoy's default refuses patterns from about 25 letters on. All of ours are made here, of names whose length
         # is bounded, and RE2 matches in linear time whatever its size.
         "layered_runtime": {
-            "layers": [{"name": "teal", "static_layer": {"re2.max_program_size.error_level": PATTERN_SIZE}}]
+            "layers": [
+                {"name": "teal", "static_layer": {"re2.max_program_size.error_level": PATTERN_SIZE}},
+                {
+                    "name": WEIGHTS,
+                    "rtds_layer": {
+                        "name": WEIGHTS,
+                        "rtds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+                    },
+                },
+            ]
         },
         "stats_flush_on_admin": True,  # histograms are merged when somebody asks, so all numbers are of that moment
         "stats_config": {

@@ -4,6 +4,8 @@ A cluster's name is its whole identity: what it is for, which version, which pac
 with. So a cluster never changes: other settings make another cluster, which is warmed before anything moves to it.
 """
 
+from collections.abc import Iterable
+
 from router.table import Backend
 
 # What a cluster is for. Each has its own statistics and limits, so that what the split sends can be told from the rest.
@@ -68,6 +70,12 @@ def cluster_name(kind: str, model: str, backend: Backend, settings: str) -> str:
     """`predict|0a1b2c3d4e5f-9f3a|digits|2|green`: kind, package digest and settings digest, model, version, color."""
     parts = (kind, f"{package_of(backend)}-{settings}", model, str(backend.version), backend.color.value)
     return SEPARATOR.join(parts)
+
+
+def split_name(model: str, backends: Iterable[Backend]) -> str:
+    """What Envoy's runtime calls the split between these backends. Another pair has another name, so that weights which
+    are still there for the one mean nothing for the other."""
+    return SEPARATOR.join(("split", *(f"{package_of(b)}-{b.version}" for b in backends), model))
 
 
 def package_of(backend: Backend) -> str:

@@ -17,7 +17,7 @@ from router.ads import Ads, Kind
 from router.envoy import POLL_SECONDS, ClusterFacts
 from router.errors import PublishRefused, PublishTimedOut
 from router.naming import MIRROR, kind_of, version_of
-from router.snapshot import Resource, Snapshot, build
+from router.snapshot import Resource, Snapshot, follow
 from router.table import RoutingTable
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,9 @@ class Publisher:
         """
         async with self._lock:
             # In a thread: ten thousand models take a second, and the event loop has other callers.
-            wanted = await asyncio.to_thread(_complete, table, self._limits)
-            former, started = self._former, self._clock.monotonic()
+            former = self._former
+            wanted = await asyncio.to_thread(_complete, former, table, self._limits)
+            started = self._clock.monotonic()
             try:
                 fresh = await self._add(former, wanted)
                 await self._wait_until_warm(fresh, former, wanted)
@@ -113,6 +114,8 @@ class Publisher:
         fresh = wanted.clusters.keys() - self._ads.known(Kind.CLUSTERS).keys()
         # Offered together, because Envoy does not finish a cluster without its endpoints.
         self._ads.offer(Kind.ENDPOINTS, endpoints, prune=False)
+        if former is None:  # for Envoys that only begin; of the others, weights wait for the routes
+            self._ads.offer(Kind.WEIGHTS, wanted.weights, prune=False)
         seconds = self._patience.ack + self._patience.ack_each * len(fresh)
         await self._ads.send(Kind.CLUSTERS, clusters, prune=False, seconds=seconds)
         await self._ads.send(Kind.ENDPOINTS, endpoints, prune=False, seconds=seconds)
@@ -149,19 +152,24 @@ class Publisher:
         return {name for name in needed if not facts.get(name, ClusterFacts()).healthy}
 
     async def _switch(self, wanted: Snapshot) -> bool:
-        """Change the routes. Says whether there was anything to change; endpoints alone need no more waiting."""
-        if self._ads.known(Kind.ROUTES) == {name: r.version for name, r in wanted.routes.items()}:
+        """Change routes and weights. Says whether there was anything to change; endpoints alone need no waiting."""
+        if self._knows(Kind.ROUTES, wanted.routes) and self._knows(Kind.WEIGHTS, wanted.weights):
             self._ads.offer(Kind.ROUTES, wanted.routes, prune=True)
+            self._ads.offer(Kind.WEIGHTS, wanted.weights, prune=False)
             return False
         seconds = self._patience.ack + self._patience.ack_each * len(wanted.fragments)
         await self._ads.send(Kind.ROUTES, wanted.routes, prune=True, seconds=seconds)
+        await self._ads.send(Kind.WEIGHTS, wanted.weights, prune=False, seconds=self._patience.ack)
         try:
-            await self._barrier.passed(wanted.mark, self._patience.settle)
+            await self._barrier.passed(wanted.standing, self._patience.settle)
         except Unavailable as error:
             # The routes are acknowledged and cannot fail any more. That nobody gets through to ask, say because callers
             # hold every connection, must not undo a rollback.
             log.warning("table %s is acknowledged, its use is not confirmed: %s", wanted.version, error)
         return True
+
+    def _knows(self, kind: Kind, resources: Mapping[str, Resource]) -> bool:
+        return self._ads.known(kind) == {name: resource.version for name, resource in resources.items()}
 
     async def _wait_until_drained(self, former: Snapshot | None, wanted: Snapshot) -> None:
         """Until no request is under way on what lost all its traffic, bounded by the longest a request may take.
@@ -205,13 +213,14 @@ class Publisher:
             self._ads.withdraw()  # an Envoy that outlived its control plane keeps what it had
             return
         self._ads.offer(Kind.ROUTES, former.routes, prune=True)
+        self._ads.offer(Kind.WEIGHTS, former.weights, prune=False)
         self._ads.offer(Kind.CLUSTERS, former.clusters, prune=True)
         self._ads.offer(Kind.ENDPOINTS, former.endpoints, prune=True)
 
 
-def _complete(table: RoutingTable, limits: Limits) -> Snapshot:
+def _complete(former: Snapshot | None, table: RoutingTable, limits: Limits) -> Snapshot:
     """Build a snapshot and everything it computes on first use."""
-    snapshot = build(table, limits)
+    snapshot = follow(former, table, limits)
     _ = snapshot.routes, snapshot.version
     return snapshot
 

@@ -10,12 +10,14 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+from envoy.config.core.v3.base_pb2 import RuntimeFractionalPercent
 from envoy.config.route.v3 import route_components_pb2
 from envoy.config.route.v3.route_components_pb2 import Route, RouteList, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.type.matcher.v3 import http_inputs_pb2
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
+from envoy.type.v3.percent_pb2 import FractionalPercent
 from google.protobuf import json_format
 
 from contracts.limits import MIB
@@ -25,7 +27,9 @@ from router.listener import ROUTES
 from router.local_replies import GRPC_TYPE
 from router.rpc import IS_GRPC
 
-HEADER_TABLE = "x-teal-table"  # on GET /v2/health/live: which table the thread that answered routes by
+# On GET /v2/health/live: by which table and by which turn of weights the thread that answered routes (`standing`).
+HEADER_TABLE = "x-teal-table"
+TURNS = 7  # a thread would have to be that many changes of weights behind to be taken for one that has followed
 PATH_TABLE = "/v2/health/live"
 
 RETRY_BODY_BYTES = 4 * MIB  # bodies up to this can be sent to a second worker; larger ones are tried once
@@ -47,6 +51,16 @@ V2_PATH = _V2 + f"(/infer|{_V2_READS})"
 
 _INPUT_TYPE = f"type.googleapis.com/{http_inputs_pb2.HttpRequestHeaderMatchInput.DESCRIPTOR.full_name}"
 _PREVIOUS_HOSTS = f"type.googleapis.com/{previous_hosts_pb2.PreviousHostsPredicate.DESCRIPTOR.full_name}"
+
+
+def standing(mark: str, turn: int) -> str:
+    """What a thread says that routes by this table and these weights."""
+    return f"{mark}.{turn}"
+
+
+def turn_key(turn: int) -> str:
+    """What Envoy's runtime calls a turn; 100 when it is this one's."""
+    return f"teal.turn.{turn}"
 
 
 def table_mark(fragments: Sequence[Fragment], everyone_ready: bool) -> str:
@@ -116,9 +130,14 @@ def _general(everyone_ready: bool, mark: str) -> Iterable[Route]:
     """What is left when no model's list was reached."""
     get = route_components_pb2.HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
     ready = (200, answers.READY) if everyone_ready else (503, answers.NOT_ALL_READY)
-    table = [header(HEADER_TABLE, mark)]
     yield direct(RouteMatch(path="/v2", headers=[get]), 200, answers.SERVER)
-    yield direct(RouteMatch(path=PATH_TABLE, headers=[get]), 200, answers.LIVE, table)
+    for turn in range(1, TURNS + 1):
+        when = RuntimeFractionalPercent(runtime_key=turn_key(turn), default_value=FractionalPercent())
+        match = RouteMatch(path=PATH_TABLE, headers=[get], runtime_fraction=when)
+        yield direct(match, 200, answers.LIVE, [header(HEADER_TABLE, standing(mark, turn))])
+    yield direct(
+        RouteMatch(path=PATH_TABLE, headers=[get]), 200, answers.LIVE, [header(HEADER_TABLE, standing(mark, 0))]
+    )
     yield direct(RouteMatch(path="/v2/health/ready", headers=[get]), *ready)
     yield direct(RouteMatch(path="/v2"), 405, answers.WRONG_V2)
     yield direct(RouteMatch(prefix="/v2/health/"), 404, answers.NOTHING_HERE)

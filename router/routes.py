@@ -31,7 +31,7 @@ from contracts.traffic import Mirror, TrafficSplit
 from router import answers, messages, rpc
 from router.clusters import clusters_of, name_of
 from router.fragments import Fragment, Outline, Tree, body_over, direct, header, longest_wait
-from router.naming import MIRROR, PINNED, PREDICT, package_of
+from router.naming import MIRROR, PINNED, PREDICT, package_of, split_name
 from router.stencil import Texts
 from router.table import Backend, ModelRoutes
 
@@ -200,7 +200,11 @@ class _Model:
             if (backend := self.routes.backend(color)) is not None
         ]
         action = RouteAction(
-            weighted_clusters=WeightedCluster(clusters=arms, use_hash_policy=BoolValue(value=True)),
+            weighted_clusters=WeightedCluster(
+                clusters=arms,
+                use_hash_policy=BoolValue(value=True),
+                runtime_key_prefix=split_name(self.routes.model, self.routes.backends),
+            ),
             hash_policy=[RouteAction.HashPolicy(header=RouteAction.HashPolicy.Header(header_name=HEADER_KEY))],
             request_mirror_policies=self._mirrors(),
             timeout=self.timeout,

@@ -4,22 +4,25 @@ There is no other way to configure Envoy than a Snapshot, and none can be constr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
+
 from contracts.errors import Internal
 from contracts.limits import LIMITS, Limits
-from contracts.traffic import TOTAL
+from contracts.traffic import TOTAL, TrafficSplit
 from router import clusters
+from router.bootstrap import WEIGHTS
 from router.fragments import Fragment
 from router.listener import ROUTES
 from router.messages import Deployed
-from router.naming import PREDICT
-from router.route_table import assemble, table_mark
-from router.routes import fragment
+from router.naming import PREDICT, split_name
+from router.route_table import TURNS, assemble, standing, table_mark, turn_key
+from router.routes import LABEL_LIVE, fragment
 from router.rpc import services
-from router.table import RoutingTable
+from router.table import ModelRoutes, RoutingTable
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Resource:
 class Snapshot:
     """Clusters, their endpoints and the routes to them.
 
+    base            model → the split that its routes say, where it has one
+    overrides       key of Envoy's runtime → units: splits that have changed since the routes were made
+    turn            tells these overrides from those before; 0 for none
+    former_routes   the routes, when they are those that were made before
     shares          cluster name → units of its model's traffic, for every cluster; 0 for those of no split
     populated       names of the clusters that have an endpoint
     everyone_ready  every model has an endpoint somewhere
@@ -50,6 +57,10 @@ class Snapshot:
     shares: Mapping[str, int]
     populated: frozenset[str]
     everyone_ready: bool
+    base: Mapping[str, TrafficSplit] = field(default_factory=dict)
+    overrides: Mapping[str, int] = field(default_factory=dict)
+    turn: int = 0
+    former_routes: Mapping[str, Resource] | None = None
 
     def __post_init__(self) -> None:
         for name in self.clusters.keys() - self.endpoints.keys():
@@ -71,11 +82,25 @@ class Snapshot:
 
     @cached_property
     def mark(self) -> str:
-        """Stands for the route table; Envoy says it at router.route_table.PATH_TABLE."""
+        """Stands for the route table."""
         return table_mark(self.fragments, self.everyone_ready)
+
+    @property
+    def standing(self) -> str:
+        """Stands for routes and weights; what Envoy says at router.route_table.PATH_TABLE."""
+        return standing(self.mark, self.turn)
+
+    @cached_property
+    def weights(self) -> Mapping[str, Resource]:
+        """Envoy's layer of runtime that holds the overrides."""
+        layer = Runtime(name=WEIGHTS)
+        layer.layer.update({**self.overrides, **({turn_key(self.turn): 100} if self.turn else {})})
+        return {WEIGHTS: Resource.of(layer.SerializeToString(deterministic=True))}
 
     @cached_property
     def routes(self) -> Mapping[str, Resource]:
+        if self.former_routes is not None:
+            return self.former_routes
         body = assemble(self.fragments, self.everyone_ready, self.mark).SerializeToString(deterministic=True)
         return {ROUTES: Resource(self.mark, body)}
 
@@ -83,19 +108,40 @@ class Snapshot:
     def version(self) -> str:
         """One word for all of it."""
         whole = sha256(self.mark.encode())
-        for resources in (self.clusters, self.endpoints):
+        for resources in (self.clusters, self.endpoints, self.weights):
             for name in sorted(resources):
                 whole.update(f"{name} {resources[name].version}\n".encode())
         return whole.hexdigest()[:12]
 
 
-def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
-    """The Snapshot of a table: the same table always gives the same bytes. What did not change is not built again."""
+def follow(former: Snapshot | None, table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
+    """The Snapshot of a table for Envoys that have `former`. Where nothing but weights has changed, the routes stay
+    what they are, and runtime says what is different: Envoy makes a whole route table anew for the sake of one number,
+    which takes it seconds with ten thousand models."""
+    if former is not None:
+        made = build(table, limits, former.base)
+        if made.mark == former.mark:
+            turn = former.turn if made.overrides == former.overrides else former.turn % TURNS + 1
+            return replace(made, turn=turn, former_routes=former.routes)
+    return build(table, limits)
+
+
+def build(table: RoutingTable, limits: Limits = LIMITS, base: Mapping[str, TrafficSplit] | None = None) -> Snapshot:
+    """The Snapshot of a table: the same table always gives the same bytes. What did not change is not built again.
+    `base` are splits that the routes should say whatever today's are."""
     made_clusters: dict[str, Resource] = {}
     endpoints: dict[str, Resource] = {}
     shares: dict[str, int] = {}
     populated: set[str] = set()
+    said: dict[str, TrafficSplit] = {}
+    overrides: dict[str, int] = {}
+    stated: list[ModelRoutes] = []
     for routes in table.models:
+        stated.append(_stated(routes, (base or {}).get(routes.model)))
+        if len(routes.backends) > 1:
+            said[routes.model] = stated[-1].split
+            if stated[-1] is not routes:
+                overrides |= _weights(routes, limits)
         for kind, backend in clusters.clusters_of(routes):
             name = clusters.name_of(kind, routes, backend, limits)
             made_clusters[name] = _cluster(kind, name, limits)
@@ -109,7 +155,7 @@ def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
         for backend in sorted(routes.backends, key=lambda b: b.version)
     )
     everyone_ready = all(any(b.endpoints for b in routes.backends) for routes in table.models)
-    models = (fragment(routes, limits) for routes in table.models)
+    models = (fragment(routes, limits) for routes in stated)
     return Snapshot(
         clusters=made_clusters,
         endpoints=endpoints,
@@ -117,7 +163,25 @@ def build(table: RoutingTable, limits: Limits = LIMITS) -> Snapshot:
         shares=shares,
         populated=frozenset(populated),
         everyone_ready=everyone_ready,
+        base=said,
+        overrides=overrides,
     )
+
+
+def _stated(routes: ModelRoutes, split: TrafficSplit | None) -> ModelRoutes:
+    """The model with the split that its routes should say, as far as it can have one that is not today's: without a
+    label for the live version it is the split that says which that is."""
+    if split is None or split == routes.split or len(routes.backends) < 2 or LABEL_LIVE not in routes.labels:
+        return routes
+    return replace(routes, split=split)
+
+
+def _weights(routes: ModelRoutes, limits: Limits) -> Mapping[str, int]:
+    prefix = split_name(routes.model, routes.backends)
+    return {
+        f"{prefix}.{clusters.name_of(PREDICT, routes, backend, limits)}": routes.split.share(backend.color)
+        for backend in routes.backends
+    }
 
 
 @lru_cache(maxsize=80_000)

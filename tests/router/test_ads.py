@@ -100,7 +100,7 @@ def test_after_a_reconnect_nothing_is_said_when_nothing_differs() -> None:
     stream.hear(ask(Kind.ENDPOINTS, "a", initial_resource_versions={"a": "1"}))
     stream.hear(ask(Kind.ROUTES, "teal", initial_resource_versions={"teal": "r"}))
     assert list(stream.say(given)) == []
-    assert all(stream.subscriptions[kind].has(given[kind]) for kind in Kind)
+    assert all(stream.subscriptions[kind].has(given[kind]) for kind in given)
 
 
 def test_without_prune_an_envoy_may_keep_what_is_not_offered() -> None:
@@ -179,3 +179,15 @@ def test_a_type_nobody_serves_is_not_answered() -> None:
     stream = Conversation()
     stream.hear(DeltaDiscoveryRequest(type_url="type.googleapis.com/envoy.config.listener.v3.Listener"))
     assert stream.subscriptions == {}
+
+
+def test_weights_wait_for_their_routes_unless_an_envoy_has_none_and_waits_for_them() -> None:
+    given = {**offers(resources(a="1"), resources(teal="r")), Kind.WEIGHTS: Offer(resources(weights="w"), prune=False)}
+    begins, runs = Conversation(), Conversation()
+    begins.hear(ask(Kind.WEIGHTS, "weights"))
+    assert said(begins.say(given)) == [("Runtime", ["weights"], [])]
+    runs.hear(ask(Kind.CLUSTERS, initial_resource_versions={"a": "1"}))
+    runs.hear(ask(Kind.ENDPOINTS, "a", initial_resource_versions={"a": "1"}))
+    runs.hear(ask(Kind.ROUTES, "teal", initial_resource_versions={"teal": "older"}))
+    runs.hear(ask(Kind.WEIGHTS, "weights", initial_resource_versions={"weights": "older"}))
+    assert [name for name, _, _ in said(settle(runs, given))] == ["RouteConfiguration", "Runtime"]

@@ -243,7 +243,9 @@ async def updates(g: Gateway) -> list[str]:
     """What Envoy counts of configurations it was given, asked without a router."""
     transport = httpx.AsyncHTTPTransport(uds=g.config.admin_socket)
     async with httpx.AsyncClient(transport=transport, base_url="http://envoy") as admin:
-        said = await admin.get("/stats", params={"filter": r"(cds|rds\.teal|predict.*)\.update_(success|rejected)$"})
+        said = await admin.get(
+            "/stats", params={"filter": r"(cds|rds\.teal|predict.*)\.update_(success|rejected)|runtime.load_success$"}
+        )
     return sorted(said.text.splitlines())
 
 
@@ -401,7 +403,7 @@ def test_facts_for_telemetry_are_told() -> None:
         async with gateway() as g:
             blue, green = await two_versions(g)
             await at(g, blue, green, 10)
-            assert set(g.observer.acks) == {"clusters", "endpoints", "routes"}
+            assert set(g.observer.acks) == {"clusters", "endpoints", "routes", "weights"}
             assert g.observer.nodes[-1] == g.router.nodes == 1
             await g.kill_envoy()
             await until(lambda: g.observer.nodes[-1] == 0)
@@ -429,3 +431,32 @@ def test_an_envoy_says_who_it_is_drains_and_quits() -> None:
             assert not await admin.ready()
 
     asyncio.run(story())
+
+
+def test_a_weight_that_changed_apart_from_the_routes_outlives_the_control_plane_and_envoy() -> None:
+    async def story() -> None:
+        async with gateway() as g:
+            blue, green = await two_versions(g)
+            await at(g, blue, green, 0)
+            routes = await told(g, "rds.teal")
+            await at(g, blue, green, 100)
+            assert await told(g, "rds.teal") == routes
+            async with calling(g.config.port) as callers:
+                await answered(callers)
+                await g.restart_control_plane()
+                await at(g, blue, green, 100)
+                await answered(callers)
+            assert (callers.failures, set(callers.versions)) == ({}, {"2"})
+            await at(g, blue, green, 0)
+            await at(g, blue, green, 100)
+            await g.kill_envoy()
+            await g.start_envoy()
+            await until(g.router.admin.ready)
+            answers = [await g.post(PREDICT) for _ in range(20)]
+            assert {(a.status_code, a.headers["x-teal-version"]) for a in answers} == {(200, "2")}
+
+    asyncio.run(story())
+
+
+async def told(g: Gateway, what: str) -> list[str]:
+    return [line for line in await updates(g) if what in line]

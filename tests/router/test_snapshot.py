@@ -12,9 +12,9 @@ from contracts.names import Color
 from contracts.traffic import TOTAL, Mirror, TrafficSplit
 from router import clusters
 from router.listener import ROUTES
-from router.naming import PREDICT
+from router.naming import PREDICT, split_name
 from router.routes import fragment
-from router.snapshot import Resource, build
+from router.snapshot import Resource, build, follow
 from router.table import Backend, ModelRoutes, RoutingTable
 from tests.router.gateway import alone, backend, both, table
 
@@ -139,3 +139,47 @@ def test_the_arms_of_a_split_are_blue_then_green_at_their_shares(model: ModelRou
     assert part.totals == ((TOTAL, TOTAL) if len(model.backends) == 2 else ())
     for b in model.backends:
         assert clusters.name_of(PREDICT, model, b, LIMITS) in part.clusters
+
+
+def test_a_change_of_weight_alone_leaves_the_routes_as_they_were_and_says_the_weights_apart() -> None:
+    former = build(table(DIGITS))
+    after = follow(former, table(replace(DIGITS, split=TrafficSplit(blue=1, green=TOTAL - 1))))
+    assert after.routes == former.routes
+    assert after.shares != former.shares
+    assert sorted(after.overrides.values()) == [1, TOTAL - 1]
+    assert after.standing != former.standing
+    back = follow(after, table(DIGITS))
+    assert (back.routes, back.overrides) == (former.routes, {})
+    assert back.standing not in (former.standing, after.standing)  # a thread that is one change behind is told apart
+    assert follow(back, table(DIGITS)).standing == back.standing
+
+
+def test_with_new_routes_nothing_is_left_to_say_apart() -> None:
+    before = follow(build(table(DIGITS)), table(replace(DIGITS, split=TrafficSplit(blue=1, green=TOTAL - 1))))
+    third = replace(DIGITS, backends=(DIGITS.backends[0], backend(3, Color.GREEN, "/run/3.sock")), labels={"live": 1})
+    for changed in (third, replace(DIGITS, labels={"live": 2})):
+        after = follow(before, table(changed))
+        assert after.routes != before.routes
+        assert (after.overrides, after.turn) == ({}, 0)
+        assert after.mark == build(table(changed)).mark
+
+
+def test_without_a_label_for_the_live_version_the_split_says_which_it_is_and_is_said_in_the_routes() -> None:
+    bare = replace(DIGITS, labels={})
+    former = build(table(bare))
+    assert follow(former, table(replace(bare, split=TrafficSplit(blue=1, green=TOTAL - 1)))).routes != former.routes
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.integers(0, TOTAL))
+def test_routes_and_overrides_together_say_todays_split(given_table: RoutingTable, units: int) -> None:
+    moved = table(
+        *(replace(m, split=TrafficSplit.with_share(Color.BLUE, units)) if len(m.backends) > 1 else m
+          for m in given_table.models)
+    )  # fmt: skip
+    made = follow(build(given_table), moved)
+    for m in moved.models:
+        for b in m.backends:
+            key = f"{split_name(m.model, m.backends)}.{clusters.name_of(PREDICT, m, b, LIMITS)}"
+            if len(m.backends) > 1:
+                assert made.overrides.get(key, made.base[m.model].share(b.color)) == m.split.share(b.color)
