@@ -30,12 +30,15 @@ class Foreseen:
 
 
 class Foresight:
-    """`deployment_of` reads what is deployed of a model; it may block."""
+    """`deployment_of` reads what is deployed of a model; it may block. `seconds` is how long a measurement takes."""
 
-    def __init__(self, deployment_of: Callable[[str], Deployment], pacer: Pacer, clock: Clock) -> None:
+    def __init__(
+        self, deployment_of: Callable[[str], Deployment], pacer: Pacer, clock: Clock, seconds: float = PACE_SECONDS
+    ) -> None:
         self._deployment_of = deployment_of
         self._pacer = pacer
         self._clock = clock
+        self._seconds = seconds
 
     async def of(self, model: str, plan: Plan | None, live: Live | None) -> Foreseen:
         """How long a plan would take (None: that of the rollout under way, else the default one) at a pace that is
@@ -49,7 +52,7 @@ class Foresight:
             raise Conflict(
                 f"model {model}: nothing is live, so there is no traffic to measure; say how much there will be"
             )
-        pace = await self._pacer.measure(model, deployment.live.version)
+        pace = await self._pacer.measure(model, deployment.live.version, self._seconds)
         return Foreseen(chosen, pace.live, pace, forecast(chosen, pace.live))
 
     async def check(self, model: str, plan: Plan) -> None:
@@ -58,7 +61,7 @@ class Foresight:
         glance = await self.glance(model)
         if glance is None:
             return
-        await self._clock.sleep(PACE_SECONDS)
+        await self._clock.sleep(self._seconds)
         pace = await self._since(glance)
         if pace is None or pace.requests < KNOWN_REQUESTS or forecast(plan, _at_most(pace)).problem is None:
             return
@@ -66,11 +69,20 @@ class Foresight:
             raise InvalidInput(f"model {model}: {problem}")
 
     async def warning(self, deployment: Deployment, glance: Glance | None) -> str | None:
-        """What speaks against the rollout that has begun, measured since `glance`."""
+        """What speaks against the rollout that has begun, measured since `glance`, which was before its candidate was
+        warm. Takes time only where that was too short to tell a quiet moment from a quiet model."""
         if deployment.trial is None or glance is None:
             return None
-        pace = await self._since(glance)
-        return None if pace is None else forecast(deployment.trial.plan, pace.live).problem
+        plan, pace = deployment.trial.plan, await self._since(glance)
+        if pace is None:
+            return None
+        problem = forecast(plan, pace.live).problem
+        unsure = problem is not None and forecast(plan, _at_most(pace)).problem is None
+        if unsure and pace.seconds < self._seconds:
+            await self._clock.sleep(self._seconds - pace.seconds)
+            pace = await self._since(glance)
+            problem = None if pace is None else forecast(plan, pace.live).problem
+        return problem
 
     async def glance(self, model: str) -> Glance | None:
         """The counters of the live version, None when nobody can tell: a forecast is a service, not a condition."""

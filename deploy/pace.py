@@ -41,7 +41,7 @@ class Pacer:
         self._counters = counters
         self._clock = clock
 
-    async def measure(self, model: str, version: int, seconds: float = PACE_SECONDS) -> Pace:
+    async def measure(self, model: str, version: int, seconds: float) -> Pace:
         """Takes `seconds`. Raises Unavailable when it cannot be known."""
         glance = await self.glance(model, version)
         await self._clock.sleep(seconds)

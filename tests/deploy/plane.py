@@ -121,7 +121,7 @@ async def plane(
         onlooker=telemetry.rollouts,
         outcomes=outcomes,
     )
-    foresight = Foresight(store.deployment, Pacer(counters, clock), clock)
+    foresight = Foresight(store.deployment, Pacer(counters, clock), clock, seconds=1.0)  # as its looks are apart
     commands = Commands(
         store=store,
         fleet=fleet,
