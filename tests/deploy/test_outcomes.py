@@ -1,6 +1,8 @@
 """Feedback and explain through the operating API, and what rollouts are told of it."""
 
 import asyncio
+import itertools
+import math
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.deploy.plane import Plane, plane
+from deploy.evidence.counters import Kind
+from tests.deploy.plane import BOUND, Plane, plane, until
 
 
 def told(folder: Path, story: Callable[[Plane], Coroutine[Any, Any, None]]) -> None:
@@ -135,3 +138,84 @@ def test_a_request_nobody_remembers_is_said_to_be_forgotten(tmp_path: Path) -> N
         assert "teal models NAME VERSION" in said
 
     told(tmp_path, story)
+
+
+PLAN: Any = {
+    "strategy": "canary",
+    "steps": [{"weight": "50 %", "dwell": "600s"}],
+    "deadline": "3000s",
+    "guardrails": [
+        {"watched": "errors", "share": 0.5, "objective": 0.05},
+        {"watched": "quality", "share": 0.5, "required": False},
+        {"watched": "shadow", "share": 1.0, "required": False},
+    ],
+}
+
+
+def rolling_out(folder: Path, story: Callable[[Plane], Coroutine[Any, Any, None]], **change: Any) -> None:
+    """The story, with version 1 of m live and version 2 the candidate of a rollout by PLAN."""
+
+    async def main() -> None:
+        async with plane(folder) as control:
+            control.versions("m", 2)
+            await control.must("m/deploy", version=1)
+            asked = asyncio.create_task(control.must("m/deploy", version=2, plan={**PLAN, **change}))
+            await until("the traffic is measured for a forecast", lambda: control.clock.next_due < math.inf)
+            control.counters.answer("m", 1, 1000)
+            control.clock.move(5)
+            await asked
+            await story(control)
+
+    asyncio.run(main())
+
+
+async def tick(control: Plane, kind: Kind = Kind.SPLIT) -> Any:
+    """Five seconds with traffic; then the control plane looks. The rollout's status."""
+    control.counters.answer("m", 1, 100)
+    control.counters.answer("m", 2, 100, kind=kind)
+    control.clock.move(5)
+    await control.outcomes.comparing.look()
+    await control.reconciler.next_tick(BOUND)
+    return (await control.status())["rollout"]
+
+
+def seen(rollout: Any, watched: str) -> Any:
+    return next(g for g in rollout["evidence"]["guardrails"] if g["watched"] == watched)
+
+
+def test_labels_alone_roll_a_wrong_candidate_back(tmp_path: Path) -> None:
+    async def story(control: Plane) -> None:
+        names = itertools.count()
+        for _ in range(20):
+            reports = []
+            for _, version in itertools.product(range(10), (1, 2)):
+                name = f"r{next(names)}"
+                control.memories.answered(name, version, 3 if version == 1 else 5, at=control.clock.wall())
+                reports.append({"request_id": name, "label": 3})
+            assert (await feedback(control, reports)).status_code == 200
+            rollout = await tick(control)
+            if rollout["state"] == "rolled_back":
+                break
+        assert rollout["state"] == "rolled_back"
+        assert "quality" in rollout["reason"]
+
+    rolling_out(tmp_path, story)
+
+
+def test_a_mirrored_candidate_that_answers_otherwise_does_not_go_on(tmp_path: Path) -> None:
+    async def story(control: Plane) -> None:
+        names = itertools.count()
+        for _ in range(30):
+            rollout = await tick(control, Kind.MIRROR)
+            for n in names:
+                control.memories.answered(f"r{n}", 1, 3)
+                control.memories.answered(f"r{n}", 2, 3 if n % 2 else 5)
+                if n % 20 == 19:
+                    break
+        compared = seen(rollout, "shadow")
+        assert compared["candidate"]["units"] > 100
+        assert compared["candidate"]["bad"] * 2 == compared["candidate"]["units"]
+        assert rollout["state"] == "shadow"
+        assert "mirrored" in rollout["reason"]
+
+    rolling_out(tmp_path, story, mirror="10 %", mirror_for="60s")
