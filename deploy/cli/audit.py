@@ -73,7 +73,7 @@ def _words(found: Mapping[str, Any]) -> Iterable[RenderableType]:
         yield f"{found['anchored']} changes are older than the chain and were taken into it as they were found"
     yield (
         f"{found['events']} events, {'the chain is unbroken' if found['ok'] else 'not as they were recorded'}; "
-        f"{len(found['decisions'])} automatic decisions were made again from {found['observations']} observations"
+        f"automatic decisions made again: {len(found['decisions'])}, from observations: {found['observations']}"
     )
     yield f"head {found['head']['seq']}:{found['head']['hash']}"
 

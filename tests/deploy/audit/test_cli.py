@@ -31,7 +31,7 @@ def test_a_whole_record_shows_what_was_decided_and_a_line_to_note(
     said = capsys.readouterr().out
     assert "rollback" in said
     assert "4 to 5" in said
-    assert "7 events, the chain is unbroken; 3 automatic decisions were made again" in said
+    assert "7 events, the chain is unbroken; automatic decisions made again: 3, from observations: " in said
     head = said.splitlines()[-1].removeprefix("head ")
     assert main(["audit", "verify", "m", "--home", str(home), "--head", head, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
