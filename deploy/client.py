@@ -6,7 +6,7 @@ Used by the command line, the demo and tests. What the server refused comes back
 
 import getpass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -84,6 +84,25 @@ def operator() -> str:
         return "unknown"
 
 
+class RaiseOptions(TypedDict, total=False):
+    """What may be said with commands that can give a candidate more users."""
+
+    override: bool
+    reason: str | None
+    expected_revision: int | None
+
+
+class DeployOptions(RaiseOptions, total=False):
+    """`plan` is a plan file as JSON (deploy.rollout.plan_file)."""
+
+    strategy: str | None
+    plan: dict[str, Any] | None
+    replicas: int | None
+    threads: int | None
+    retry: bool
+    supersede: bool
+
+
 class Client:
     """Speaks to the control plane at `url`, e.g. http://127.0.0.1:8090. A context manager; closes its connections."""
 
@@ -154,37 +173,8 @@ class Client:
 
     # commanding: each returns the model's status once Envoy has acknowledged
 
-    def deploy(
-        self,
-        model: str,
-        version: int | None = None,
-        *,
-        strategy: str | None = None,
-        plan: dict[str, Any] | None = None,
-        replicas: int | None = None,
-        threads: int | None = None,
-        retry: bool = False,
-        supersede: bool = False,
-        override: bool = False,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> Deployed:
-        """`plan` is a plan file as JSON (deploy.rollout.plan_file)."""
-        answer: Deployed = self._command(
-            model,
-            "deploy",
-            DEPLOY_SECONDS,
-            version=version,
-            strategy=strategy,
-            plan=plan,
-            replicas=replicas,
-            threads=threads,
-            retry=retry or None,
-            supersede=supersede or None,
-            override=override or None,
-            reason=reason,
-            expected_revision=expected_revision,
-        )
+    def deploy(self, model: str, version: int | None = None, **said: Unpack[DeployOptions]) -> Deployed:
+        answer: Deployed = self._command(model, "deploy", DEPLOY_SECONDS, version=version, **said)
         return answer
 
     def forecast(self, model: str, plan: dict[str, Any] | None = None) -> Forecast:
@@ -193,42 +183,23 @@ class Client:
         answer: Forecast = self._send("POST", _path(model, "forecast"), body=body)
         return answer
 
-    def weight(
-        self,
-        model: str,
-        percent: float,
-        *,
-        override: bool = False,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> Status:
-        facts = {"percent": percent, "override": override or None, "reason": reason}
-        return self._status(model, "weight", **facts, expected_revision=expected_revision)
+    def weight(self, model: str, percent: float, **said: Unpack[RaiseOptions]) -> Status:
+        return self._status(model, "weight", percent=percent, **said)
 
-    def promote(
-        self,
-        model: str,
-        *,
-        override: bool = False,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> Status:
-        facts = {"override": override or None, "reason": reason, "expected_revision": expected_revision}
-        return self._status(model, "promote", **facts)
+    def promote(self, model: str, **said: Unpack[RaiseOptions]) -> Status:
+        return self._status(model, "promote", **said)
 
-    def skip(
-        self,
-        model: str,
-        *,
-        override: bool = False,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> Status:
-        facts = {"override": override or None, "reason": reason, "expected_revision": expected_revision}
-        return self._status(model, "skip", **facts)
+    def skip(self, model: str, **said: Unpack[RaiseOptions]) -> Status:
+        return self._status(model, "skip", **said)
+
+    def resume(self, model: str, **said: Unpack[RaiseOptions]) -> Status:
+        return self._status(model, "resume", **said)
 
     def extend(self, model: str, seconds: float, *, reason: str | None = None) -> Status:
         return self._status(model, "extend", seconds=seconds, reason=reason)
+
+    def pause(self, model: str, *, reason: str | None = None) -> Status:
+        return self._status(model, "pause", reason=reason)
 
     def abort(self, model: str, *, reason: str | None = None) -> Status:
         return self._status(model, "abort", reason=reason)
@@ -238,20 +209,6 @@ class Client:
 
     def undo(self, model: str, *, reason: str | None = None) -> Status:
         return self._status(model, "undo", reason=reason)
-
-    def pause(self, model: str, *, reason: str | None = None) -> Status:
-        return self._status(model, "pause", reason=reason)
-
-    def resume(
-        self,
-        model: str,
-        *,
-        override: bool = False,
-        reason: str | None = None,
-        expected_revision: int | None = None,
-    ) -> Status:
-        facts = {"override": override or None, "reason": reason, "expected_revision": expected_revision}
-        return self._status(model, "resume", **facts)
 
     def drain(self, model: str, version: int | None = None) -> Status:
         return self._status(model, "drain", version=version)
@@ -268,7 +225,7 @@ class Client:
         return answer
 
     def _command(self, model: str, verb: str, patience: float = COMMAND_SECONDS, /, **facts: Any) -> Any:
-        body = {key: value for key, value in facts.items() if value is not None}
+        body = {key: value for key, value in facts.items() if value is not None and value is not False}
         return self._send("POST", _path(model, verb), body={**body, "actor": self.actor}, seconds=patience)
 
     def _send(
