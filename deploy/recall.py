@@ -35,8 +35,8 @@ class WorkerRecall:
 
     async def since(self, worker: WorkerStatus, after: float | None, share: int) -> tuple[float, tuple[Answered, ...]]:
         asked = {"share": share} if after is None else {"share": share, "after": after}
-        body = await self._ask(worker, "GET", params=asked)
-        return body["next"], tuple(_answered(worker, each) for each in body["answers"])
+        body, answers = await self._ask(worker, "GET", params=asked)
+        return float(body.get("next", 0.0)), answers
 
     async def close(self) -> None:
         await self._workers.close()
@@ -46,15 +46,23 @@ class WorkerRecall:
         answers: list[Answered] = []
         try:
             for start in range(0, len(ids), ANSWERS_TOLD):
-                body = await self._ask(worker, "POST", json={"ids": ids[start : start + ANSWERS_TOLD]})
-                answers += [_answered(worker, each) for each in body["answers"]]
+                answers += (await self._ask(worker, "POST", json={"ids": ids[start : start + ANSWERS_TOLD]}))[1]
         except Unavailable:
             return None
         return answers
 
-    async def _ask(self, worker: WorkerStatus, method: str, **how: Any) -> Any:
+    async def _ask(self, worker: WorkerStatus, method: str, **how: Any) -> tuple[Any, tuple[Answered, ...]]:
+        """What a worker says, and the answers in it. Raises Unavailable, also for one that was adopted from another
+        release and says something else."""
         async with self._at_once:
-            return (await self._workers.ask(worker, method, PATH_ANSWERS, **how)).json()
+            answer = await self._workers.ask(worker, method, PATH_ANSWERS, **how)
+        try:
+            body = answer.json()
+            return body, tuple(_answered(worker, each) for each in body["answers"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(
+                f"worker {worker.id} does not tell what it answered: is it of another release?"
+            ) from error
 
 
 def _answered(worker: WorkerStatus, told: Mapping[str, Any]) -> Answered:
