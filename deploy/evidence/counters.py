@@ -23,6 +23,7 @@ class Fact(StrEnum):
     SENT = "sent"  # attempts that were sent to a worker
     CUT = "cut"  # attempts that were given up before the answer, because the caller left or time was over
     TIMED_OUT = "timed_out"  # of those, because time was over; these callers got an answer that says so
+    PREDICTIONS = "predictions"  # requests for a prediction that a worker answered, whoever sent them
     BATCHES = "batches"
     BATCHES_FAILED = "batches_failed"
     TIMED = "timed"  # requests in the histogram of durations

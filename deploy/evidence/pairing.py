@@ -96,10 +96,10 @@ def stretch(begun: Anchor, now: Both) -> tuple[Anchor, Stretch] | Gap:
         errors, slower = _outcomes(_growth(live), _growth(candidate))
         pinned = any(map(_pinned, begun.requests.arms, now.arms))
         batches, bins, runs_from, missing = _runs(begun.runs, now)
+        if (pinned or begun.pinned) and _mixed(begun, now):
+            batches, bins = NOTHING, NO_BINS
     except Uncounted as why:
         return why.gap
-    if pinned or begun.pinned:
-        batches, bins = NOTHING, NO_BINS
     ends = [*live.values(), *candidate.values()]
     found = Stretch(
         Counted(errors, batches, slower, bins, partial=missing),
@@ -142,6 +142,22 @@ def _pinned(before: Sample, after: Sample) -> bool:
     """Whether somebody asked for this version by name meanwhile. Not known is no."""
     growth = _growth(_ends(before, after, Kind.PINNED, needed=False))
     return any(growth.values())
+
+
+def _mixed(begun: Anchor, now: Both) -> bool:
+    """Whether workers answered more predictions than they were sent by the weights, when somebody may have asked one of
+    them by name. To ask for a version's metadata is no prediction; only where Envoy and workers were looked at in one
+    moment can that be told."""
+    moments = [{t.at for arm in both.arms for t in arm.values() if isinstance(t, Told)} for both in (begun.runs, now)]
+    if begun.runs is not begun.requests or any(len(each) > 1 for each in moments):
+        return True
+    return any(map(_more_than_sent, begun.runs.arms, now.arms))
+
+
+def _more_than_sent(before: Sample, after: Sample) -> bool:
+    answered = _growth(_ends(before, after, Kind.WORKER, needed=False))[Series(Fact.PREDICTIONS)]
+    ways = [_growth(_ends(before, after, kind, needed=False)) for kind in (Kind.SPLIT, Kind.MIRROR)]
+    return answered > sum(growth[Series(Fact.SENT)] for growth in ways)
 
 
 def _heard(sample: Sample, kind: Kind) -> dict[Source, Told]:

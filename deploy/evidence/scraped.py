@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from contracts.metrics import BATCHES, LATENCY_SECONDS, PREDICTION_BIN_COUNT, PREDICTION_BINS, BatchOutcome
+from contracts.metrics import BATCHES, LATENCY_SECONDS, PREDICTION_BIN_COUNT, PREDICTION_BINS, REQUESTS, BatchOutcome
 from deploy.evidence.counters import Fact, Kind, Series, Source, Told, Version
 
 ENVOY = "envoy"  # the one Envoy of this machine
@@ -22,20 +22,20 @@ _PLAIN = {
     "envoy_cluster_upstream_rq_completed": Fact.ANSWERED,
     "envoy_cluster_upstream_rq_retry_success": Fact.SAVED,
     "envoy_cluster_upstream_rq_timeout": Fact.TIMED_OUT,
+    "envoy_cluster_upstream_rq_total": Fact.SENT,
     # Verified on 1.40 with HTTP/1.1 workers: a caller who leaves and a request whose time is over both close the
     # connection to the worker; neither shows up among the resets, and the caller who leaves nowhere else.
     "envoy_cluster_upstream_cx_destroy_local_with_active_rq": Fact.CUT,
     f"{_DURATION}_count": Fact.TIMED,
 }
-_SENT = "envoy_cluster_upstream_rq_total"
 _CLASSES = {"4": Fact.REFUSED, "5": Fact.FAILED}
 _BOUND_OF = {f"{seconds * 1000:g}": i for i, seconds in enumerate(LATENCY_SECONDS)}
 _KINDS = {kind.value: kind for kind in (Kind.SPLIT, Kind.MIRROR, Kind.PINNED)}
 
 UPTIME = "envoy_server_uptime"  # Envoy's own, brought up to date when somebody scrapes
 BEGAN = "process_start_time_seconds"  # a worker's own; every Prometheus client has it
-ENVOY_SERIES = frozenset({*_PLAIN, _SENT, _CLASS, f"{_DURATION}_bucket"})
-WORKER_SERIES = frozenset({BATCHES.name, PREDICTION_BINS.name})
+ENVOY_SERIES = frozenset({*_PLAIN, _CLASS, f"{_DURATION}_bucket"})
+WORKER_SERIES = frozenset({BATCHES.name, PREDICTION_BINS.name, REQUESTS.name})
 
 # The same for Envoy's admin, which wants the names of statistics: behind `cluster.<name>.`
 STATISTICS = (
@@ -124,6 +124,8 @@ def _worker_facts(name: str, labels: Mapping[str, str]) -> tuple[Series, ...]:
         place = labels.get("bin", "")
         known = place.isdecimal() and int(place) < PREDICTION_BIN_COUNT
         return (Series(Fact.PREDICTED, int(place)),) if known else ()
+    if name == REQUESTS.name:
+        return (Series(Fact.PREDICTIONS),)
     failed = labels.get("outcome") == BatchOutcome.FAILED
     return (Series(Fact.BATCHES), Series(Fact.BATCHES_FAILED)) if failed else (Series(Fact.BATCHES),)
 
@@ -131,7 +133,7 @@ def _worker_facts(name: str, labels: Mapping[str, str]) -> tuple[Series, ...]:
 def _envoy_facts(name: str, labels: Mapping[str, str], kind: Kind | None) -> tuple[Series, ...]:
     cluster = labels.get("envoy_cluster_name", "")
     if kind is Kind.PINNED:  # only whether there were any is of interest
-        return (Series(Fact.SENT, cluster=cluster),) if name == _SENT else ()
+        return (Series(Fact.SENT, cluster=cluster),) if _PLAIN.get(name) is Fact.SENT else ()
     if name == _CLASS:
         fact = _CLASSES.get(labels.get("envoy_response_code_class", ""))
         return () if fact is None else (Series(fact, cluster=cluster),)

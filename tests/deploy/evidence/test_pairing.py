@@ -183,7 +183,9 @@ def test_engine_runs_that_a_pinned_caller_may_be_in_are_nobodys_evidence_and_not
 
     def asked_by_name(both: Both, times: int, seconds: float) -> Both:
         told = Told(seconds, 9.0, {Series(Fact.SENT): float(times)})
-        return replace(both, **{arm: {**getattr(both, arm), pinned: told}})
+        worker = getattr(both, arm)[WORKER]
+        ran = replace(worker, counts={**worker.counts, Series(Fact.PREDICTIONS): seconds})
+        return replace(both, **{arm: {**getattr(both, arm), pinned: told, WORKER: ran}})
 
     first, found = stretch(begun(asked_by_name(BEFORE, 3, 0.0)), asked_by_name(AFTER, 4, 2.0))
     assert (found.counted.batches, found.counted.partial) == (NOTHING, "")
@@ -194,6 +196,19 @@ def test_engine_runs_that_a_pinned_caller_may_be_in_are_nobodys_evidence_and_not
     assert found.counted.batches == NOTHING, "sent in one stretch, it may be computed in the next"
     last = {arm_: {**getattr(later, arm_), WORKER: runs(50, at=6.0)} for arm_ in ("live", "candidate")}
     assert stretch(second, at(6.0, replace(later, **last)))[1].counted.batches == Block(Arm(10, 0), Arm(10, 0))
+
+
+def test_questions_about_a_model_are_no_predictions_where_that_can_be_told():
+    def asked(both: Both, questions: int, answered: int, seconds: float) -> Both:
+        pinned = Told(seconds, 9.0, {Series(Fact.SENT): float(questions)})
+        sent = {Series(Fact.SENT): 50.0, **both.live[ENVOY].counts}
+        ran = {Series(Fact.PREDICTIONS): float(answered), **both.live[WORKER].counts}
+        live = {ENVOY: replace(both.live[ENVOY], counts=sent), WORKER: replace(both.live[WORKER], counts=ran)}
+        return replace(both, live={**live, Source(Kind.PINNED, "envoy"): pinned})
+
+    before = begun(asked(BEFORE, 0, 50, 0.0))
+    assert stretch(before, asked(AFTER, 9, 50, 2.0))[1].counted.batches == Block(Arm(9, 0), Arm(1, 0))
+    assert stretch(before, asked(AFTER, 9, 51, 2.0))[1].counted.batches == NOTHING
 
 
 def test_predictions_are_counted_for_both_versions_or_for_none():

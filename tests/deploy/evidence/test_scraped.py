@@ -22,6 +22,7 @@ envoy_cluster_upstream_rq_time_bucket{{{WHO},le="30000"}} 21
 envoy_cluster_upstream_rq_time_bucket{{{WHO},le="+Inf"}} 21
 envoy_cluster_upstream_rq_time_sum{{{WHO}}} 80.5
 envoy_cluster_upstream_rq_time_count{{{WHO}}} 21
+envoy_cluster_upstream_rq_total{{{WHO}}} 23
 envoy_cluster_upstream_rq_completed{{{WHO.replace("predict", "mirror")}}} 300
 envoy_cluster_upstream_rq_total{{{WHO.replace("predict", "pinned")}}} 1000
 envoy_cluster_upstream_rq_completed{{{WHO.replace("predict", "pinned")}}} 1000
@@ -31,6 +32,8 @@ HER = 'model="digits.v2",version="2",color="green"'
 WORKER_TEXT = f"""process_start_time_seconds 1.79524e+09
 teal_batches_total{{{HER},outcome="ok"}} 90.0
 teal_batches_total{{{HER},outcome="failed"}} 3.0
+teal_requests_total{{{HER},outcome="ok"}} 40.0
+teal_requests_total{{{HER},outcome="cancelled"}} 2.0
 teal_prediction_bin_total{{{HER},bin="0"}} 7.0
 teal_prediction_bin_total{{{HER},bin="{PREDICTION_BIN_COUNT}"}} 9.0
 """
@@ -45,7 +48,7 @@ def test_what_envoy_exports_becomes_facts_of_the_version():
     assert (found.at, found.life) == (5.0, 12.0)
     assert found.counts == {
         of(Fact.ANSWERED): 21, of(Fact.REFUSED): 1, of(Fact.FAILED): 3, of(Fact.SAVED): 2, of(Fact.TIMED_OUT): 1,
-        of(Fact.CUT): 4, of(Fact.WITHIN, 0): 4, of(Fact.WITHIN, 22): 21, of(Fact.TIMED): 21,
+        of(Fact.CUT): 4, of(Fact.SENT): 23, of(Fact.WITHIN, 0): 4, of(Fact.WITHIN, 22): 21, of(Fact.TIMED): 21,
     }  # fmt: skip
 
 
@@ -67,6 +70,7 @@ def test_runs_that_failed_are_runs_too_and_a_bin_beyond_the_last_is_none():
     assert found.counts == {
         Series(Fact.BATCHES): 93,
         Series(Fact.BATCHES_FAILED): 3,
+        Series(Fact.PREDICTIONS): 42,
         Series(Fact.PREDICTED, 0): 7,
     }
 
