@@ -3,7 +3,7 @@
 There is no other way to configure Envoy than a Snapshot, and none can be constructed in which a route leads nowhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -18,7 +18,7 @@ from router.bootstrap import WEIGHTS
 from router.fragments import Fragment
 from router.listener import ROUTES
 from router.messages import Deployed
-from router.naming import PREDICT, split_name
+from router.naming import KINDS, PREDICT, cluster_name, split_name
 from router.route_table import TURNS, assemble, standing, table_mark, turn_key
 from router.routes import LABEL_LIVE, fragment
 from router.rpc import services
@@ -129,26 +129,21 @@ def follow(former: Snapshot | None, table: RoutingTable, limits: Limits = LIMITS
 def build(table: RoutingTable, limits: Limits = LIMITS, base: Mapping[str, TrafficSplit] | None = None) -> Snapshot:
     """The Snapshot of a table: the same table always gives the same bytes. What did not change is not built again.
     `base` are splits that the routes should say whatever today's are."""
+    common = {kind: clusters.settings(kind, limits) for kind in KINDS}
     made_clusters: dict[str, Resource] = {}
     endpoints: dict[str, Resource] = {}
     shares: dict[str, int] = {}
     populated: set[str] = set()
-    said: dict[str, TrafficSplit] = {}
-    overrides: dict[str, int] = {}
-    stated: list[ModelRoutes] = []
     for routes in table.models:
-        stated.append(_stated(routes, (base or {}).get(routes.model)))
-        if len(routes.backends) > 1:
-            said[routes.model] = stated[-1].split
-            if stated[-1] is not routes:
-                overrides |= _weights(routes, limits)
         for kind, backend in clusters.clusters_of(routes):
-            name = clusters.name_of(kind, routes, backend, limits)
-            made_clusters[name] = _cluster(kind, name, limits)
+            name = cluster_name(kind, routes.model, backend, common[kind].digest)
+            made_clusters[name] = _cluster(name, common[kind])
             endpoints[name] = _assignment(name, backend.endpoints)
             shares[name] = routes.split.share(backend.color) if kind == PREDICT else 0
             if backend.endpoints:
                 populated.add(name)
+    stated = [_stated(routes, base.get(routes.model) if base else None) for routes in table.models]
+    moved = [routes for routes, said in zip(table.models, stated, strict=True) if said is not routes]
     deployed = tuple(
         Deployed(routes.model, backend.version, bool(backend.endpoints))
         for routes in table.models
@@ -163,8 +158,8 @@ def build(table: RoutingTable, limits: Limits = LIMITS, base: Mapping[str, Traff
         shares=shares,
         populated=frozenset(populated),
         everyone_ready=everyone_ready,
-        base=said,
-        overrides=overrides,
+        base={routes.model: routes.split for routes in stated if len(routes.backends) > 1},
+        overrides={key: units for routes in moved for key, units in _weights(routes, limits)},
     )
 
 
@@ -176,17 +171,16 @@ def _stated(routes: ModelRoutes, split: TrafficSplit | None) -> ModelRoutes:
     return replace(routes, split=split)
 
 
-def _weights(routes: ModelRoutes, limits: Limits) -> Mapping[str, int]:
+def _weights(routes: ModelRoutes, limits: Limits) -> Iterator[tuple[str, int]]:
     prefix = split_name(routes.model, routes.backends)
-    return {
-        f"{prefix}.{clusters.name_of(PREDICT, routes, backend, limits)}": routes.split.share(backend.color)
-        for backend in routes.backends
-    }
+    for backend in routes.backends:
+        key = f"{prefix}.{clusters.name_of(PREDICT, routes, backend, limits)}"
+        yield key, routes.split.share(backend.color)
 
 
 @lru_cache(maxsize=80_000)
-def _cluster(kind: str, name: str, limits: Limits) -> Resource:
-    return Resource.of(clusters.cluster(kind, name, limits))
+def _cluster(name: str, common: clusters.Settings) -> Resource:
+    return Resource.of(clusters.cluster(name, common))
 
 
 @lru_cache(maxsize=80_000)

@@ -98,7 +98,7 @@ def test_a_restarted_control_plane_is_looked_for_within_a_second_and_nothing_exp
 
 def test_every_limit_of_a_cluster_is_in_it() -> None:
     made = json_format.MessageToDict(
-        Cluster.FromString(clusters.cluster(PREDICT, "c", LIMITS)), preserving_proto_field_name=True
+        Cluster.FromString(clusters.cluster("c", clusters.settings(PREDICT, LIMITS))), preserving_proto_field_name=True
     )
     assert made["connect_timeout"] == f"{LIMITS.connect_seconds:.3f}s"
     assert made["lb_policy"] == "LEAST_REQUEST"

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -183,3 +185,13 @@ def test_routes_and_overrides_together_say_todays_split(given_table: RoutingTabl
             key = f"{split_name(m.model, m.backends)}.{clusters.name_of(PREDICT, m, b, LIMITS)}"
             if len(m.backends) > 1:
                 assert made.overrides.get(key, made.base[m.model].share(b.color)) == m.split.share(b.color)
+
+
+@pytest.mark.parametrize("name", ["c", "n" * 127, "n" * 128, "n" * 300])
+def test_what_is_written_by_hand_is_read_as_it_is_meant(name: str) -> None:
+    made = Cluster.FromString(clusters.cluster(name, clusters.settings(PREDICT, LIMITS)))
+    assert (made.name, made.eds_cluster_config.service_name) == (name, name)
+    assert made.eds_cluster_config.eds_config.HasField("ads")
+    given = ClusterLoadAssignment.FromString(clusters.assignment(name, ("/run/1.sock",)))
+    assert given.cluster_name == name
+    assert [e.endpoint.address.pipe.path for e in given.endpoints[0].lb_endpoints] == ["/run/1.sock"]
