@@ -28,10 +28,12 @@ WAYS: Mapping[str, tuple[tuple[str, str], ...]] = {
 """What an operator can do where a rollout does not go on by itself."""
 
 
-def evidence(seen: Evidence) -> Iterable[RenderableType]:
+def evidence(state: str, seen: Evidence) -> Iterable[RenderableType]:
     """Where it is and how long it takes, then each guardrail beside its thresholds and in counts."""
-    yield f"  {_where(seen)}"
-    yield Text(f"  {_when(seen)}", "dim")
+    moving = state not in WAYS
+    expected = f"; decided in about {said(seen['eta'])} if it is no worse" if moving and seen["eta"] is not None else ""
+    yield f"  {_where(seen)}{expected}"
+    yield Text(f"  {_when(seen, unknown=moving and not expected)}", "dim")
     rows: list[tuple[str | Text, ...]] = [
         (f"  {g['watched']}", _harm(g), _safe(g), _risk(g)) for g in seen["guardrails"]
     ]
@@ -53,21 +55,19 @@ def ways(model: str, state: str) -> Iterable[RenderableType]:
 def _where(seen: Evidence) -> str:
     share, time = render.share(seen["weight"]), f"{said(seen['dwelt'])} of {said(seen['dwell'])}"
     if seen["stage"] == "shadow":
-        here = f"answers copies of requests, for nobody: {time}"
-    elif seen["stage"] == "baking":
-        here = f"baking at {share}: {time}"
-    else:
-        few = seen["units"] < seen["units_needed"]
-        counted = f", {seen['units']:,} of {seen['units_needed']:,} requests" if few else ""
-        here = f"step {seen['step']} of {seen['steps']} at {share}: {time}{counted}"
-    return here if seen["eta"] is None else f"{here}; decided in about {said(seen['eta'])} if it is no worse"
+        return f"answers copies of requests, for nobody: {time}"
+    if seen["stage"] == "baking":
+        return f"baking at {share}: {time}"
+    few = seen["units"] < seen["units_needed"]
+    counted = f", {seen['units']:,} of {seen['units_needed']:,} requests" if few else ""
+    return f"step {seen['step']} of {seen['steps']} at {share}: {time}{counted}"
 
 
-def _when(seen: Evidence) -> str:
-    unknown = "; how long it takes is not known yet" if seen["eta"] is None else ""
+def _when(seen: Evidence, *, unknown: bool) -> str:
+    length = "; how long it takes is not known yet" if unknown else ""
     found = "" if seen["twice"] is None else f"; one that fails twice as often is found in about {said(seen['twice'])}"
     stale = f"; newest evidence {said(seen['unseen'])} old" if seen["unseen"] >= _FRESH else ""
-    return f"begun {said(seen['age'])} ago, an operator decides after {said(seen['deadline'])}{unknown}{found}{stale}"
+    return f"begun {said(seen['age'])} ago, an operator decides after {said(seen['deadline'])}{length}{found}{stale}"
 
 
 def _harm(g: GuardrailEvidence) -> Text:

@@ -101,6 +101,9 @@ def _forecast(seen: Forecast) -> Iterable[RenderableType]:
     how = "" if seen["measured"] is None else f", measured for {seen['measured']['seconds']:.0f} s"
     yield f"with {seen['requests_per_second']:.3g} requests a second, {100 * seen['failing']:.2g} % failing{how}:"
     yield f"  a candidate that is no worse: promoted {_in(seen['promote_seconds'])}"
+    if seen["find"] and not seen["failing"]:
+        yield "  nothing fails today: how soon one that fails is found depends on nothing but how much it fails"
+        return
     for found in seen["find"]:
         exposed = "" if found["requests"] is None else f", having answered {found['requests']:,.0f} requests"
         yield f"  one that fails {found['risk']:g} times as often: found {_in(found['seconds'])}{exposed}"

@@ -141,7 +141,7 @@ def _why(status: Status) -> Iterable[RenderableType]:
         yield f"  {', '.join(words)}: {rollout['reason']}"
     seen = rollout.get("evidence")
     if seen is not None:
-        yield from evidence(seen)
+        yield from evidence(rollout["state"], seen)
         yield from ways(status["model"], rollout["state"])
 
 

@@ -112,6 +112,7 @@ def test_a_plan_is_checked_without_a_gateway(teal: Teal, quick: str) -> None:
     assert "5 % for 60 s" in teal_plan(teal, "check", quick)
     busy = teal_plan(teal, "check", quick, "--requests-per-second", "40", "--failing", "0.001")
     assert "no worse: promoted in about" in busy
+    assert "nothing fails today" in teal_plan(teal, "check", quick, "--requests-per-second", "40")
     quiet = teal("plan", "check", quick, "--requests-per-second", "1", "--json")
     assert quiet.code == 2
     assert quiet.json["problem"] in quiet.err
@@ -141,6 +142,11 @@ def test_status_shows_the_way_the_evidence_beside_its_thresholds_and_the_time_to
     assert "errors: 2 of 1204 against 20 of 10800" in out
 
 
+def test_a_time_that_is_not_known_is_said_to_be_unknown(teal: Teal, under_way: FakeGateway) -> None:
+    under_way.trial = trial(eta=None, twice=None)
+    assert "how long it takes is not known yet" in teal("status", "digits").out
+
+
 @pytest.mark.parametrize(
     ("state", "command"),
     [("paused", "teal resume digits"), ("inconclusive", "teal extend digits 1h"), ("hold", "teal rollback digits")],
@@ -148,10 +154,11 @@ def test_status_shows_the_way_the_evidence_beside_its_thresholds_and_the_time_to
 def test_a_rollout_that_stands_still_is_shown_with_what_can_be_done(
     teal: Teal, under_way: FakeGateway, state: str, command: str
 ) -> None:
-    under_way.trial = trial(state, eta=None, twice=None, unseen=75.0)
+    under_way.trial = trial(state, twice=None, unseen=75.0)
     out = teal("status", "digits").out
     assert command in out
-    assert "how long it takes is not known yet; newest evidence 75 s old" in out
+    assert "an operator decides after 2 h; newest evidence 75 s old" in out
+    assert "decided in about" not in out
 
 
 def terminal(width: int, parts: Iterable[RenderableType]) -> str:
