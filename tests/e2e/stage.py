@@ -19,8 +19,9 @@ from loadtests.openloop import load_in_thread
 from tests.e2e import versions
 from tests.e2e.gateway import Gateway, call, eventually
 
-PLAY_SECONDS = 120.0  # for every scene to end; far more than any plan here takes
+PLAY_SECONDS = 110.0  # for every scene to end; more than any deadline of a plan here
 POLL_SECONDS = 0.1
+AFTER_SECONDS = 1.5
 
 GUARDRAILS: Sequence[Mapping[str, Any]] = (
     {"watched": "errors", "share": 0.5, "objective": 0.02},
@@ -183,6 +184,7 @@ def play(gateway: Gateway, scenes: Mapping[str, Scene]) -> dict[str, Played]:
             list(pool.map(lambda model: _deploy(gateway, model, scenes[model]), scenes))
             with load_in_thread(*loads) as outcomes:
                 moments = watched.result()
+                time.sleep(AFTER_SECONDS)  # part of the play: callers go on asking, so that one sees who answers then
     seen = dict(zip(asked, outcomes.result(), strict=True))
     return {
         model: Played(
@@ -226,14 +228,11 @@ def _faults(gateway: Gateway, scenes: Mapping[str, Scene], over: Mapping[str, th
 def _watch(
     gateway: Gateway, scenes: Mapping[str, Scene], over: Mapping[str, threading.Event]
 ) -> dict[str, list[Moment]]:
-    """Look at every model's status until each scene has ended, and note what changed."""
+    """Look at every model's status until each scene has ended, or for PLAY_SECONDS, and note what changed."""
     moments: dict[str, list[Moment]] = {model: [] for model in scenes}
     deadline = time.monotonic() + PLAY_SECONDS
     try:
-        while not all(event.is_set() for event in over.values()):
-            assert time.monotonic() < deadline, "\n".join(
-                f"{model} did not end: {moments[model][-1]}" for model, event in over.items() if not event.is_set()
-            )
+        while not all(event.is_set() for event in over.values()) and time.monotonic() < deadline:
             for model, moment in _look(gateway, scenes).items():
                 seen = moments[model]
                 if not seen or _facts(seen[-1]) != _facts(moment):

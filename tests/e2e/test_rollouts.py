@@ -5,29 +5,20 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from deploy.evidence.blocks import Arm, Block
-from deploy.evidence.counted import Counted
-from deploy.rollout.deployment import State
-from deploy.rollout.plan_file import parse_plan
-from deploy.rollout.rules import decide
 from loadtests.load import MOST_SECONDS, Load
 from loadtests.openloop import load_in_thread
-from tests.deploy.rollout.simulated import look, started
 from tests.e2e import versions
 from tests.e2e.gateway import Gateway, eventually, running
+from tests.e2e.noticing import most_who_notice
 from tests.e2e.resetting import resetting, socket_of
-from tests.e2e.stage import Played, Running, Scene, plan_text, play
+from tests.e2e.stage import Played, Running, Scene, play
 
 pytestmark = pytest.mark.e2e
 
 ROLLED_BACK, PROMOTED, HELD = frozenset({"rolled_back"}), frozenset({"promoted"}), frozenset({"hold"})
 INCONCLUSIVE = frozenset({"inconclusive"})
-SIMULATED = 1000
-LOOK_SECONDS = 3.0  # the longest that a tick of one second makes of looks every two seconds
-TO_ROLL_BACK_SECONDS = 1.0
 
 
 def dies_once(scene: Running) -> None:
@@ -99,8 +90,8 @@ SCENES: Mapping[str, Scene] = {
     "both_failing": Scene(
         "failing",
         "failing_too",
-        PROMOTED,
-        change={"steps": [{"weight": "50 %", "dwell": "10s"}]},
+        PROMOTED | INCONCLUSIVE,
+        change={"steps": [{"weight": "50 %", "dwell": "10s"}], "deadline": "40s"},
         during=all_fails_for_a_while,
     ),
     "silent": Scene("healthy", "healthy_too", INCONCLUSIVE, rate=0, change={"deadline": "20s"}),
@@ -157,27 +148,6 @@ def test_a_candidate_that_fails_one_in_twenty_is_rolled_back_before_many_noticed
     assert failing.answered_by("2", since=failing.in_force()) == 0, failing.told()
     assert set(failing.outcome.failures) == {"status 500"}
     assert failing.failed <= most_who_notice(FAILING, failing=0.05), failing.told()
-
-
-def most_who_notice(scene: Scene, failing: float) -> float:
-    """How many callers see an error before a candidate's traffic is gone, in 99 of 100 simulated rollouts."""
-    plan = parse_plan(plan_text(scene.plan))
-    rng = np.random.default_rng(7)
-    weight = plan.steps[0].weight / 10_000
-
-    def arm(share: float, rate: float, seconds: float) -> Arm:
-        units = int(rng.poisson(scene.rate * share * seconds))
-        return Arm(units, int(rng.binomial(units, rate)))
-
-    def noticed() -> int:
-        d, bad = started(plan), 0
-        while d.state is not State.ROLLED_BACK:
-            block = Block(arm(1 - weight, 0.0, LOOK_SECONDS), arm(weight, failing, LOOK_SECONDS))
-            bad += block.candidate.bad
-            d = decide(d, look(Counted(block, block), seconds=LOOK_SECONDS), 0.0).deployment
-        return bad + arm(weight, failing, TO_ROLL_BACK_SECONDS).bad
-
-    return float(np.quantile([noticed() for _ in range(SIMULATED)], 0.99))
 
 
 def test_a_candidate_that_predicts_no_number_is_rolled_back_for_that(played: dict[str, Played]) -> None:
