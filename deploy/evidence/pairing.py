@@ -27,6 +27,10 @@ from deploy.evidence.counters import (
 
 SLACK = 8  # requests that end between the reading of one counter and of the next
 
+# Made once: with a thousand rollouts, making them anew would be most of a tick's work here.
+_WITHIN = tuple(Series(Fact.WITHIN, i) for i in range(len(LATENCY_SECONDS)))
+_BINS = tuple(Series(Fact.PREDICTED, i) for i in range(PREDICTION_BIN_COUNT))
+
 Growth = Counter[Series]
 _WITHIN = tuple(Series(Fact.WITHIN, i) for i in range(len(LATENCY_SECONDS)))
 _PREDICTED = tuple(Series(Fact.PREDICTED, i) for i in range(PREDICTION_BIN_COUNT))
