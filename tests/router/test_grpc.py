@@ -329,7 +329,7 @@ def test_what_belongs_to_no_model_is_answered_with_the_control_plane_gone() -> N
 
 async def reflect(c: Caller, version: str) -> str:
     """The names of the services, or the error. When a call ends before all of its messages are written, grpc.aio
-    sometimes answers for itself, "Internal error from Core", instead of with what it was told: then it is asked again."""
+    sometimes says "Internal error from Core" instead of what it was told: then it is asked again."""
     for _ in range(5):
         said = await _reflect(c, version)
         if not said.endswith("Internal error from Core"):
