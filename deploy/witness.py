@@ -72,8 +72,8 @@ class _Watch:
 
     def forget(self) -> None:
         """What a look that is under way will find is of no use any more."""
-        if self._under_way is not None:
-            self._under_way.cancel()
+        if self._under_way is not None and not self._under_way.cancel():
+            self._under_way.exception()  # it has ended, and nobody will ask how
         self._under_way, self.latest = None, _NOTHING_YET
 
 

@@ -81,13 +81,13 @@ def _matching(**labels: Sequence[str]) -> str:
 def lines(result: Iterable[Any]) -> list[Line]:
     """The series of an answer, of one moment or of several. Raises ValueError, KeyError or TypeError for what is
     none."""
-    return [
-        Line(
-            each["metric"],
-            [(float(at), float(value)) for at, value in (each["values"] if "values" in each else [each["value"]])],
-        )
-        for each in result
-    ]
+    return [_line(each["metric"], each["values"] if "values" in each else [each["value"]]) for each in result]
+
+
+def _line(labels: Mapping[str, str], values: Sequence[Any]) -> Line:
+    if not labels["__name__"] or not values:
+        raise ValueError("a series without a name or without samples")
+    return Line(labels, [(float(at), float(value)) for at, value in values])
 
 
 def served(counters: Iterable[Line]) -> dict[Target, Serves]:

@@ -57,6 +57,13 @@ def test_a_second_gateway_on_one_home_is_a_conflict(tmp_path: Path) -> None:
         control.run(tmp_path, free_port(), free_port())
 
 
+def test_a_prometheus_that_cannot_be_meant_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"--prometheus: expected a URL such as http://127\.0\.0\.1:9090"):
+        control.run(tmp_path, free_port(), free_port(), "localhost:9090")
+    with pytest.raises(InvalidInput, match="TEAL_PROMETHEUS_URL"):
+        from_environment({"TEAL_PROMETHEUS_URL": "localhost:9090"})
+
+
 def test_a_damaged_state_keeps_the_gateway_from_starting(tmp_path: Path) -> None:
     Home(tmp_path).state.write_bytes(b"these are not the bytes of a database" * 200)
     ended = up(tmp_path, free_port())

@@ -1,6 +1,7 @@
 """Evidence out of Prometheus: what it stored becomes stretches of both versions, and everything else says why not."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -11,6 +12,7 @@ from deploy.evidence.blocks import NOTHING, Arm, Block
 from deploy.evidence.counters import Gap, GapKind, Kind, Looked, Told
 from deploy.evidence.opinions import Line, follow
 from deploy.evidence.pairing import Both, Stretch
+from deploy.evidence.queried import lines
 from deploy.prometheus import PrometheusCounters
 from deploy.settings import prometheus_url
 from tests.fakes.prometheus import FakePrometheus, Said, fake_prometheus
@@ -153,6 +155,7 @@ def test_only_raw_samples_of_the_models_on_trial_are_asked_for(begun: Watching) 
         Said(200, '{"status":"success"}'),
         Said(200, '{"status":"success","data":{"resultType":"string","result":[1,"a"]}}'),
         Said(200, '{"status":"success","data":{"resultType":"scalar","result":[]}}'),
+        Said(200, '{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]]}]}}'),
         Said(200, '{"status":"success","data":{"resultType":"scalar","result":[1,"a"]}}'),
         Said(503, '{"status":"error","errorType":"unavailable","error":"Service Unavailable"}'),
         Said(422, '{"status":"error","errorType":"execution","error":"too many samples"}'),
@@ -189,6 +192,19 @@ def test_an_answer_beyond_all_measure_is_not_read_to_its_end(begun: Watching, mo
     monkeypatch.setattr(prometheus, "ANSWER_BYTES", 1 << 20)
     begun.fake.saying = Said(body="x" * (2 << 20))
     assert "more than 1 MiB" in gap_of(begun).reason
+
+
+NAMELESS = (
+    '{"metric":{},"values":[[1,"1"]]}',
+    '{"metric":{"__name__":"up"},"values":[]}',
+    '{"metric":{"__name__":"up"}}',
+)
+
+
+@pytest.mark.parametrize("series", NAMELESS)
+def test_a_series_without_name_or_samples_is_no_answer(series: str) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        lines([json.loads(series)])
 
 
 def test_one_that_is_down_is_no_evidence(begun: Watching) -> None:
