@@ -49,7 +49,7 @@ class Facts(Protocol):
 
     async def clusters(self, names: Collection[str] | None = None) -> dict[str, ClusterFacts]: ...
 
-    async def warming(self) -> int: ...
+    async def healthy(self, names: Collection[str]) -> frozenset[str]: ...
 
 
 class TakenUp(Protocol):
@@ -133,7 +133,7 @@ class Publisher:
         if not needed:
             return
         until = self._clock.monotonic() + self._patience.warm
-        while cold := await self._cold(needed, fresh):
+        while cold := await self._cold(needed):
             if self._clock.monotonic() >= until:
                 sentence = f"no worker of {_readable(cold)} passed a health check within {self._patience.warm:g} s"
                 if self._ads.known(Kind.ROUTES):
@@ -142,14 +142,11 @@ class Publisher:
                 return
             await self._clock.sleep(POLL_SECONDS)
 
-    async def _cold(self, needed: Collection[str], fresh: frozenset[str]) -> set[str]:
+    async def _cold(self, needed: Collection[str]) -> set[str]:
         try:
-            if fresh and await self._facts.warming():
-                return set(needed)
-            facts = await self._facts.clusters(needed)
+            return set(needed) - await self._facts.healthy(needed)
         except Unavailable:  # Envoy restarts; whether it comes back in time is the caller's question
             return set(needed)
-        return {name for name in needed if not facts.get(name, ClusterFacts()).healthy}
 
     async def _switch(self, wanted: Snapshot) -> bool:
         """Change routes and weights. Says whether there was anything to change; endpoints alone need no waiting."""
