@@ -15,6 +15,7 @@ from contracts.traffic import TOTAL, percent
 from deploy.evidence.counted import Counted
 from deploy.rollout.deployment import State
 from deploy.rollout.finding import Finding
+from deploy.rollout.forecast import said as spoken
 from deploy.rollout.plan import OnBlind, OnHarm, Strategy
 from deploy.rollout.trial import Stage, Trial
 
@@ -143,11 +144,11 @@ def _undecided(state: State, trial: Trial, seen: Seen) -> Judgement | None:
     if state is State.PAUSED:
         if trial.paused < trial.plan.pause_most:
             return Judgement(Turn.STAY, "paused by an operator; a rollback for harm stays armed")
-        return Judgement(Turn.HALT, f"paused for {trial.plan.pause_most / 3600:g} h", State.INCONCLUSIVE)
+        return Judgement(Turn.HALT, f"paused for {spoken(trial.plan.pause_most)}", State.INCONCLUSIVE)
     if trial.age < trial.plan.deadline or _verdict(trial) is not None:
         return None
     return Judgement(
-        Turn.HALT, f"no decision within {trial.plan.deadline / 60:g} min: {_standing(trial, seen)}", State.INCONCLUSIVE
+        Turn.HALT, f"no decision within {spoken(trial.plan.deadline)}: {_standing(trial, seen)}", State.INCONCLUSIVE
     )
 
 
@@ -306,11 +307,9 @@ def _verdict(trial: Trial) -> str | None:
 
 
 def _evidence(trial: Trial, finding: Finding, *, shown: bool) -> str:
-    found, needed = finding.log_harm, trial.needed(finding)
-    return (
-        f"{finding.sentence(trial.counted, shown=shown)}, "
-        f"evidence {math.exp(min(found, 700)):.3g} of {math.exp(needed):.3g}"
-    )
+    odds, needed = finding.log_harm, math.exp(trial.needed(finding))
+    so_far = "over a million" if odds > math.log(1e6) else f"{math.exp(odds):,.0f}"
+    return f"{finding.sentence(trial.counted, shown=shown)}; odds {so_far} to 1, decided at {needed:,.0f} to 1"
 
 
 def _standing(trial: Trial, seen: Seen) -> str:

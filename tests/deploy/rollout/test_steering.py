@@ -88,7 +88,7 @@ class TestPredictions:
         assert "predictions differ: they differ by 0." in d.reason
         assert "the candidate answers one class or range (bin 3) in 99 %, the live version in 10 %" in d.reason
         ended = until(d, {State.INCONCLUSIVE}, lambda d: fair(d, predictions=one_class))
-        assert "no decision within 120 min: predictions differ" in ended.reason
+        assert "no decision within 2 h: predictions differ" in ended.reason
         still = ticks(ended, 3, lambda d: fair(d, predictions=one_class))
         assert still.state is State.INCONCLUSIVE
         assert "predictions differ" in still.reason
@@ -356,7 +356,7 @@ class TestNotKnowing:
         assert d.state is State.INCONCLUSIVE
         assert {weight for _, weight in seen} == {100}
         assert {state for state, _ in seen} <= {State.CANARY, State.BLIND, State.HOLD, State.INCONCLUSIVE}
-        assert "no decision within 120 min" in d.reason
+        assert "no decision within 2 h" in d.reason
 
     def test_one_request_a_minute_waits_and_says_for_what(self) -> None:
         d = started(CANARY)
