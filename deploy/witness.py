@@ -22,9 +22,9 @@ from deploy.rollout.trial import Stage
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-REST = (
-    4  # times as long as a look took is nobody looked at again: Envoy answers in the thread that takes configurations
-)
+# From one look to the next at least so many times as long as it took: Envoy answers in the thread that takes
+# configurations.
+REST = 4
 PATIENCE_SECONDS = 0.25  # that a tick waits for a look; one that takes longer is told of in a later tick
 
 Pair = tuple[str, int, int]
