@@ -8,7 +8,7 @@ Malek, Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from deploy.evidence.blocks import Block
@@ -57,35 +57,31 @@ def update(so_far: Relative, block: Block, clump: float = 1.0) -> Relative:
     if block.live.bad + block.candidate.bad == 0 or not block.live.units or not block.candidate.units:
         return so_far
     fine = so_far.tolerance
-    harm = tuple(e + power * log_ratio(theta * fine, fine, block) for e, theta in zip(so_far.harm, HARM, strict=True))
+    worse = _ratios([theta * fine for theta in HARM], fine, block)
+    harm = tuple(e + power * more for e, more in zip(so_far.harm, worse, strict=True))
     ratios = _ratios if _rare(block) else _ratios_exact
     safe = tuple(e + power * more for e, more in zip(so_far.safe, ratios(SAFE, so_far.margin, block), strict=True))
     return replace(so_far, harm=harm, safe=safe)
 
 
-def log_ratio(theta1: float, theta0: float, block: Block) -> float:
-    """log of how much better relative risk `theta1` explains the failures of a block than `theta0` does.
+def _ratios(thetas: Sequence[float], theta0: float, block: Block) -> list[float]:
+    """log of how much better each relative risk of `thetas` explains the failures of a block than `theta0` does.
 
     Given a failure, it is the candidate's with probability θn_c / (θn_c + n_l). At θ0 = 1 this is safe for every rate:
     the exact law given the counts is hypergeometric, which is smaller in convex order than the binomial (Hoeffding
     1963), and the ratio is convex in the candidate's failures. At θ0 > 1, with odds for risks, the exact law is that of
-    a sum of unlike coins (Harkness 1965) with a mean no larger than the binomial's, so the same holds for θ1 > θ0."""
-    live, candidate = block.live.units, block.candidate.units
-    bad = block.live.bad + block.candidate.bad
-    weight0, weight1 = theta0 * candidate + live, theta1 * candidate + live
-    return block.candidate.bad * math.log(theta1 / theta0) + bad * math.log(weight0 / weight1)
+    a sum of unlike coins (Harkness 1965) with a mean no larger than the binomial's, so the same holds for θ > θ0."""
+    live, candidate, failed = block.live.units, block.candidate.units, block.candidate.bad
+    bad, base = block.live.bad + failed, math.log(theta0 * candidate + live)
+    return [failed * math.log(theta / theta0) + bad * (base - math.log(theta * candidate + live)) for theta in thetas]
 
 
 def _rare(block: Block) -> bool:
     return block.live.bad + block.candidate.bad <= _RARE * min(block.live.units, block.candidate.units)
 
 
-def _ratios(thetas: Iterable[float], theta0: float, block: Block) -> list[float]:
-    return [log_ratio(theta, theta0, block) for theta in thetas]
-
-
-def _ratios_exact(thetas: Iterable[float], theta0: float, block: Block) -> list[float]:
-    """As `log_ratio` where failures are not rare: Fisher's noncentral hypergeometric law, with odds for risks."""
+def _ratios_exact(thetas: Sequence[float], theta0: float, block: Block) -> list[float]:
+    """As `_ratios` where failures are not rare: Fisher's noncentral hypergeometric law, with odds for risks."""
     base = log_fisher(theta0, block)
     return [log_fisher(theta, block) - base for theta in thetas]
 
