@@ -36,8 +36,8 @@ class Fragment:
     """A part of the route table, already serialized, with the facts that a Snapshot checks.
 
     `lists` are (tree, path prefix, RouteList bytes); `clusters` every cluster of the table that some route leads or
-    copies to; `totals` the sums of all weighted splits. Made only by `of`, from the very messages that are sent, so
-    facts and bytes cannot differ.
+    copies to; `totals` the sums of all weighted splits. Made by `of`, from the very messages that are sent, or by an
+    Outline of such, so facts and bytes cannot differ.
     """
 
     model: str

@@ -95,7 +95,7 @@ class Publisher:
             try:
                 fresh = await self._add(former, wanted)
                 await self._wait_until_warm(fresh, former, wanted)
-                switched = await self._switch(wanted)
+                switched = await self._switch(former, wanted)
             except BaseException:
                 self._return_to(former)
                 raise
@@ -148,13 +148,16 @@ class Publisher:
         except Unavailable:  # Envoy restarts; whether it comes back in time is the caller's question
             return set(needed)
 
-    async def _switch(self, wanted: Snapshot) -> bool:
+    async def _switch(self, former: Snapshot | None, wanted: Snapshot) -> bool:
         """Change routes and weights. Says whether there was anything to change; endpoints alone need no waiting."""
         if self._knows(Kind.ROUTES, wanted.routes) and self._knows(Kind.WEIGHTS, wanted.weights):
             self._ads.offer(Kind.ROUTES, wanted.routes, prune=True)
             self._ads.offer(Kind.WEIGHTS, wanted.weights, prune=False)
             return False
         seconds = self._patience.ack + self._patience.ack_each * len(wanted.fragments)
+        ahead = former.ahead_to(wanted) if former and not self._knows(Kind.ROUTES, wanted.routes) else None
+        if ahead is not None:
+            await self._ads.send(Kind.WEIGHTS, ahead, prune=False, seconds=self._patience.ack)
         await self._ads.send(Kind.ROUTES, wanted.routes, prune=True, seconds=seconds)
         await self._ads.send(Kind.WEIGHTS, wanted.weights, prune=False, seconds=self._patience.ack)
         try:

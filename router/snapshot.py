@@ -3,7 +3,7 @@
 There is no other way to configure Envoy than a Snapshot, and none can be constructed in which a route leads nowhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -24,6 +24,8 @@ from router.routes import LABEL_LIVE, fragment
 from router.rpc import services
 from router.table import ModelRoutes, RoutingTable
 
+Arms = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -42,7 +44,8 @@ class Snapshot:
     """Clusters, their endpoints and the routes to them.
 
     base            model → the split that its routes say, where it has one
-    overrides       key of Envoy's runtime → units: splits that have changed since the routes were made
+    arms            model → its clusters that a split leads to, and what Envoy's runtime calls their weights
+    overrides       such a name → units: splits that have changed since the routes were made
     turn            tells these overrides from those before; 0 for none
     former_routes   the routes, when they are those that were made before
     shares          cluster name → units of its model's traffic, for every cluster; 0 for those of no split
@@ -58,6 +61,7 @@ class Snapshot:
     populated: frozenset[str]
     everyone_ready: bool
     base: Mapping[str, TrafficSplit] = field(default_factory=dict)
+    arms: Mapping[str, Arms] = field(default_factory=dict)
     overrides: Mapping[str, int] = field(default_factory=dict)
     turn: int = 0
     former_routes: Mapping[str, Resource] | None = None
@@ -93,8 +97,22 @@ class Snapshot:
     @cached_property
     def weights(self) -> Mapping[str, Resource]:
         """Envoy's layer of runtime that holds the overrides."""
+        return self._layer(self.overrides)
+
+    def ahead_to(self, wanted: "Snapshot") -> Mapping[str, Resource] | None:
+        """Weights under which today's routes divide traffic as `wanted` does, as far as they can; None when they do
+        already. They are in force at once, however long the routes of `wanted` take: a version that is rolled back
+        leaves the routes, too, and must not keep its share until then."""
+        changed: dict[str, int] = {}
+        for arms in self.arms.values():
+            shares = {key: wanted.shares.get(cluster, 0) for cluster, key in arms}
+            if sum(shares.values()) == TOTAL and any(wanted.shares.get(c, 0) != self.shares[c] for c, _ in arms):
+                changed |= shares
+        return self._layer({**self.overrides, **changed}) if changed else None
+
+    def _layer(self, overrides: Mapping[str, int]) -> Mapping[str, Resource]:
         layer = Runtime(name=WEIGHTS)
-        layer.layer.update({**self.overrides, **({turn_key(self.turn): 100} if self.turn else {})})
+        layer.layer.update({**overrides, **({turn_key(self.turn): 100} if self.turn else {})})
         return {WEIGHTS: Resource.of(layer.SerializeToString(deterministic=True))}
 
     @cached_property
@@ -144,6 +162,7 @@ def build(table: RoutingTable, limits: Limits = LIMITS, base: Mapping[str, Traff
                 populated.add(name)
     stated = [_stated(routes, base.get(routes.model) if base else None) for routes in table.models]
     moved = [routes for routes, said in zip(table.models, stated, strict=True) if said is not routes]
+    arms = {routes.model: _arms(routes, limits) for routes in table.models if len(routes.backends) > 1}
     deployed = tuple(
         Deployed(routes.model, backend.version, bool(backend.endpoints))
         for routes in table.models
@@ -159,7 +178,8 @@ def build(table: RoutingTable, limits: Limits = LIMITS, base: Mapping[str, Traff
         populated=frozenset(populated),
         everyone_ready=everyone_ready,
         base={routes.model: routes.split for routes in stated if len(routes.backends) > 1},
-        overrides={key: units for routes in moved for key, units in _weights(routes, limits)},
+        arms=arms,
+        overrides={key: shares[name] for routes in moved for name, key in arms[routes.model]},
     )
 
 
@@ -171,11 +191,10 @@ def _stated(routes: ModelRoutes, split: TrafficSplit | None) -> ModelRoutes:
     return replace(routes, split=split)
 
 
-def _weights(routes: ModelRoutes, limits: Limits) -> Iterator[tuple[str, int]]:
+def _arms(routes: ModelRoutes, limits: Limits) -> Arms:
     prefix = split_name(routes.model, routes.backends)
-    for backend in routes.backends:
-        key = f"{prefix}.{clusters.name_of(PREDICT, routes, backend, limits)}"
-        yield key, routes.split.share(backend.color)
+    names = (clusters.name_of(PREDICT, routes, backend, limits) for backend in routes.backends)
+    return tuple((name, f"{prefix}.{name}") for name in names)
 
 
 @lru_cache(maxsize=80_000)

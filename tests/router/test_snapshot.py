@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -195,3 +196,17 @@ def test_what_is_written_by_hand_is_read_as_it_is_meant(name: str) -> None:
     given = ClusterLoadAssignment.FromString(clusters.assignment(name, ("/run/1.sock",)))
     assert given.cluster_name == name
     assert [e.endpoint.address.pipe.path for e in given.endpoints[0].lb_endpoints] == ["/run/1.sock"]
+
+
+def test_a_version_that_leaves_the_routes_loses_its_share_before_they_are_made() -> None:
+    former = build(table(DIGITS, alone("other", backend(1, Color.BLUE, "/run/o.sock"))))
+    wanted = follow(
+        former, table(alone("digits", DIGITS.backends[0]), alone("other", backend(1, Color.BLUE, "/run/o")))
+    )
+    layer = former.ahead_to(wanted)
+    assert layer is not None
+    said = Runtime.FromString(layer["weights"].body).layer
+    assert {key.split("|")[-1]: units for key, units in said.items()} == {"blue": TOTAL, "green": 0}
+    assert former.ahead_to(former) is None
+    third = replace(DIGITS, backends=(DIGITS.backends[0], backend(3, Color.GREEN, "/run/3.sock")), labels={"live": 1})
+    assert former.ahead_to(build(table(third))) is None  # the routes that there are know nothing of a third
