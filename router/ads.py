@@ -286,8 +286,8 @@ class Ads:
     def known(self, kind: Kind) -> Mapping[str, str]:
         """Name → version of what every connected Envoy has acknowledged."""
         held = [s.subscriptions[kind].acked if kind in s.subscriptions else {} for s in self._talking()]
-        if not held:
-            return {}
+        if len(held) < 2:
+            return dict(held[0]) if held else {}
         return dict(set(held[0].items()).intersection(*(h.items() for h in held[1:])))
 
     def offer(self, kind: Kind, resources: Mapping[str, Resource], *, prune: bool) -> None:
