@@ -11,7 +11,7 @@ from deploy.rollout.events import Health
 from deploy.rollout.rules import decide
 from tests.deploy.rollout.simulated import ERRORS_ONLY, End, look, roll_out, started, traffic
 
-RUNS = 300
+RUNS = 160
 
 
 def ends(rps: float, live: float, candidate: float, runs: int = RUNS) -> list[End]:
