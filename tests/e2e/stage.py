@@ -171,14 +171,14 @@ class Played:
         return "\n".join([*lines, f"{self.outcome.ok} of {self.outcome.sent}: {dict(self.outcome.failures)}"])
 
 
-def play(gateway: Gateway, scenes: Mapping[str, Scene]) -> dict[str, Played]:
-    """Make every candidate live or not, all at once; return what became of each."""
+def play(gateway: Gateway, scenes: Mapping[str, Scene], seconds: float = PLAY_SECONDS) -> dict[str, Played]:
+    """Make every candidate live or not, all at once; return what became of each within `seconds`."""
     with ThreadPoolExecutor(len(scenes) + 1) as pool:
         list(pool.map(lambda model: gateway.order("deploy", model, version=1), scenes))
         asked = {model: scene for model, scene in scenes.items() if scene.rate}
         loads = [_load(gateway, model, scene, seed) for seed, (model, scene) in enumerate(asked.items())]
         over = {model: threading.Event() for model in scenes}
-        watched = pool.submit(_watch, gateway, scenes, over)
+        watched = pool.submit(_watch, gateway, scenes, over, seconds)
         with _faults(gateway, scenes, over):
             # Before anybody asks: candidates load at the lowest priority, so a small busy machine would take for ever.
             list(pool.map(lambda model: _deploy(gateway, model, scenes[model]), scenes))
@@ -226,11 +226,11 @@ def _faults(gateway: Gateway, scenes: Mapping[str, Scene], over: Mapping[str, th
 
 
 def _watch(
-    gateway: Gateway, scenes: Mapping[str, Scene], over: Mapping[str, threading.Event]
+    gateway: Gateway, scenes: Mapping[str, Scene], over: Mapping[str, threading.Event], seconds: float
 ) -> dict[str, list[Moment]]:
-    """Look at every model's status until each scene has ended, or for PLAY_SECONDS, and note what changed."""
+    """Look at every model's status until each scene has ended, or for so many seconds, and note what changed."""
     moments: dict[str, list[Moment]] = {model: [] for model in scenes}
-    deadline = time.monotonic() + PLAY_SECONDS
+    deadline = time.monotonic() + seconds
     try:
         while not all(event.is_set() for event in over.values()) and time.monotonic() < deadline:
             for model, moment in _look(gateway, scenes).items():
