@@ -1,4 +1,4 @@
-"""The demo's two classifiers: trained by the script a user could have written, prepared like anybody's models."""
+"""The demo's classifiers, two sound ones and a careless export: trained by the script a user could have written, prepared like anybody's models."""
 
 import json
 import subprocess
@@ -27,8 +27,8 @@ def test_training_tells_stages_epochs_and_where_everything_is(trained: list[dict
     *progress, last = trained
     assert {line["stage"] for line in progress} == {"data", "train", "export"}
     assert all({"detail", "epoch", "accuracy"} <= line.keys() for line in progress if line["stage"] == "train")
-    dense, conv = last["result"]["versions"]
-    assert (dense["name"], conv["name"]) == ("dense", "conv")
+    dense, conv, careless = last["result"]["versions"]
+    assert (dense["name"], conv["name"], careless["name"]) == ("dense", "conv", "careless")
     assert dense["accuracy"] > 0.95
     assert conv["accuracy"] > 0.98
     with np.load(last["result"]["test"]) as test:
