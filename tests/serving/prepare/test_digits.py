@@ -1,5 +1,5 @@
-"""The demo's classifiers, two sound ones and a careless export: trained by the script a user could have written, prepared
-like anybody's models."""
+"""The demo's classifiers, two sound ones and a careless export: trained by the script a user could have written,
+prepared like anybody's models."""
 
 import json
 import subprocess
