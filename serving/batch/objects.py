@@ -15,9 +15,9 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError
 from obstore.store import ObjectStore
 
-from contracts.errors import TealError, Unavailable
+from contracts.errors import Unavailable
 from serving.batch.commit import Create, Delete, Digest, List, Read, Step, Steps
-from serving.stores import Address, as_teal_error
+from serving.stores import Address, said
 
 _MAKING = ".making-"  # how files begin that are not whole yet; a reader's `part-*` does not match them
 _CHUNK = 1 << 20
@@ -141,20 +141,22 @@ class Bucket:
             self.delete(key)
 
     def create(self, key: str, content: bytes) -> bool:
-        try:
-            with self._told():
+        with said(self._address):
+            try:
                 obstore.put(self._store, self._prefix + key, content, mode="create")
-        except AlreadyExistsError:
-            return False
+            except AlreadyExistsError:
+                return False
+            except NotSupportedError as error:
+                raise Unavailable(f"{self._address}: this kind of bucket has no conditional writes") from error
         return True
 
     def read(self, key: str) -> bytes | None:
-        with self._told(), contextlib.suppress(FileNotFoundError):
+        with said(self._address), contextlib.suppress(FileNotFoundError):
             return bytes(obstore.get(self._store, self._prefix + key).bytes())
         return None
 
     def digest(self, key: str) -> str | None:
-        with self._told(), contextlib.suppress(FileNotFoundError):
+        with said(self._address), contextlib.suppress(FileNotFoundError):
             summed = hashlib.sha256()
             for chunk in obstore.get(self._store, self._prefix + key).stream(min_chunk_size=_CHUNK):
                 summed.update(chunk)
@@ -164,25 +166,14 @@ class Bucket:
     def keys(self, prefix: str) -> tuple[str, ...]:
         # A listing goes by whole parts of a key; what is asked for may end inside of one.
         folder = (self._prefix + prefix).rpartition("/")[0]
-        with self._told():
+        with said(self._address):
             found = [each["path"] for page in obstore.list(self._store, prefix=folder or None) for each in page]
         names = (path.removeprefix(self._prefix) for path in found if path.startswith(self._prefix))
         return tuple(sorted(name for name in names if name.startswith(prefix)))
 
     def delete(self, key: str) -> None:
-        with self._told(), contextlib.suppress(FileNotFoundError):
+        with said(self._address), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, self._prefix + key)
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (AlreadyExistsError, TealError):
-            raise
-        except NotSupportedError as error:
-            raise Unavailable(f"{self._address}: this kind of bucket has no conditional writes: {error}") from error
-        except Exception as error:
-            raise as_teal_error(error, self._address) from error
 
 
 @contextlib.contextmanager
