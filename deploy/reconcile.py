@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 ACTOR = "teal"  # who moves a rollout when no operator did
 TICK_SECONDS = 1.0  # deadlines and undo windows are looked at this often; everything else rings at once
 RETRY_SECONDS = (0.2, 2.0)  # first and longest pause after a failed publish
-UNDISTURBED_SECONDS = 2.0  # what a publish gets before newer facts may overtake it
+UNDISTURBED_SECONDS = 2.0  # what a publish gets before newer facts may overtake it, and for each model:
+UNDISTURBED_EACH = 0.002  # ten thousand models' routes take Envoy seconds, and who is overtaken begins from nothing
 
 
 class _Overtaken(Exception):
@@ -299,7 +300,7 @@ class Reconciler:
         publishing = asyncio.create_task(self._publish_to_end(table), name="publish")
         overtaking = asyncio.create_task(self._bell.wait(), name="overtaking")
         try:
-            await asyncio.wait({publishing}, timeout=UNDISTURBED_SECONDS)
+            await asyncio.wait({publishing}, timeout=UNDISTURBED_SECONDS + UNDISTURBED_EACH * len(table.models))
             longest = TICK_SECONDS if watched else None
             await asyncio.wait({publishing, overtaking}, return_when=asyncio.FIRST_COMPLETED, timeout=longest)
             if not publishing.done():
