@@ -16,10 +16,16 @@ from contracts.metrics import LATENCY_SECONDS
 from contracts.names import Color
 from contracts.worker import PATH_READY
 from router import bootstrap, clusters
-from router.bootstrap import EnvoyConfig
+from router.bootstrap import EnvoyConfig, threads_for
 from router.naming import KINDS, PREDICT, cluster_name, stats_tags
 from router.route_table import assemble
 from tests.router.gateway import backend
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4)])
+def test_envoy_leaves_half_of_the_cores_to_the_models(cores: int, threads: int) -> None:
+    assert threads_for(cores) == threads
+
 
 CONFIG = EnvoyConfig("127.0.0.1", 8080, "/run/admin.sock", "/run/xds.sock", concurrency=2)
 
